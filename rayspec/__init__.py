@@ -1,0 +1,3 @@
+"""Distributed speculative decoding on Ray Serve and vLLM."""
+
+__version__ = "0.1.0"

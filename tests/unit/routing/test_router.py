@@ -1,0 +1,138 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from rayspec.routing import (
+    ClassPolicy,
+    EngineSnapshot,
+    Lane,
+    Outcome,
+    PolicySpec,
+    RequestView,
+    Router,
+    Rule,
+    Speculation,
+)
+from rayspec.routing.ledger import Ticket
+from tests.support.clock import Clock
+
+S, P = Lane.SPECULATIVE, Lane.PLAIN
+CHAT = RequestView("chat")
+SPEC = PolicySpec(max_speculative_concurrency=2, acceptance_min_drafted=100)
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def router(clock: Clock) -> Router:
+    return Router(SPEC, tuple(Lane), clock, known_classes=["chat"])
+
+
+def finish(router: Router, ticket: Ticket, drafted: int = 0, accepted: int = 0) -> None:
+    decision = ticket.decision
+    router.finish(
+        ticket,
+        Outcome(decision.workload_class, decision.lane, drafted, drafted, accepted, 9, True),
+    )
+
+
+def test_requests_overflow_to_the_plain_lane_and_come_back(router: Router) -> None:
+    tickets = [router.admit(CHAT) for _ in range(4)]
+    assert [t.decision.lane for t in tickets] == [S, S, P, P]
+    assert tickets[3].decision.reason == "concurrency 2 >= 2"
+
+    finish(router, tickets[0])
+    assert router.admit(CHAT).decision.lane is S
+
+
+def test_a_request_of_many_sequences_counts_as_many(router: Router) -> None:
+    router.admit(replace(CHAT, sequences=2))
+
+    assert router.admit(CHAT).decision.rule == Rule.CONCURRENCY
+
+
+def test_another_ingress_s_load_is_seen_through_the_engine(router: Router) -> None:
+    router.observe(EngineSnapshot(S, "a", 1.0, 1, 1, 0.1, attached=True))
+
+    assert router.admit(CHAT).decision.rule == Rule.CONCURRENCY
+
+
+def test_a_poor_class_leaves_is_explored_and_returns_when_it_got_better(
+    router: Router, clock: Clock
+) -> None:
+    finish(router, router.admit(CHAT), drafted=1000, accepted=50)
+
+    lanes = []
+    for _ in range(100):
+        ticket = router.admit(CHAT)
+        lanes.append(ticket.decision.lane)
+        finish(router, ticket, *((10, 1) if ticket.decision.lane is S else (0, 0)))
+    assert lanes.count(S) == 2
+    assert router.admit(RequestView("code")).decision.lane is S
+
+    clock.advance(5 * SPEC.acceptance_half_life_s)
+    assert router.admit(CHAT).decision.rule == Rule.DEFAULT
+
+
+def test_classes_that_share_an_estimate_share_its_exploration(router: Router) -> None:
+    for number in range(200):
+        router.acceptance.observe(Outcome(f"made-up-{number}", S, 1000, 1000, 10, 9, True))
+
+    tickets = [router.admit(RequestView(f"new-{number}")) for number in range(100)]
+
+    assert [t.decision.rule for t in tickets].count(Rule.EXPLORE) == 2
+
+
+def test_finishing_twice_teaches_once(router: Router) -> None:
+    ticket = router.admit(CHAT)
+    finish(router, ticket, 100, 50)
+    finish(router, ticket, 100, 50)
+
+    assert router.acceptance.estimate("chat").drafted == 100
+    assert router.ledger.in_flight(S) == 0
+
+
+def test_an_abandoned_request_is_counted_out(router: Router) -> None:
+    router.finish(router.admit(CHAT))
+
+    assert router.ledger.in_flight(S) == 0
+    assert router.acceptance.estimates() == []
+
+
+def test_spill_moves_the_count_with_the_request(router: Router) -> None:
+    first = router.admit(replace(CHAT, sequences=2))
+
+    second = router.spill(first, "is full")
+
+    assert second is not None
+    assert second.decision.reason == "spill speculative lane is full"
+    assert (router.ledger.in_flight(S), router.ledger.in_flight(P)) == (0, 2)
+    router.finish(first)
+    router.finish(second)
+    assert (router.ledger.in_flight(S), router.ledger.in_flight(P)) == (0, 0)
+
+
+def test_spill_goes_nowhere_twice_nor_against_the_request_s_wish(
+    router: Router, clock: Clock
+) -> None:
+    moved = router.spill(router.admit(CHAT), "is full")
+    assert moved is not None
+    assert router.spill(moved, "is full") is None
+    wished = router.admit(replace(CHAT, speculation=Speculation.ON))
+    assert router.spill(wished, "is full") is None
+    alone = Router(SPEC, [P], clock)
+    assert alone.spill(alone.admit(CHAT), "is full") is None
+
+
+def test_configured_classes_have_a_place_of_their_own(clock: Clock) -> None:
+    router = Router(replace(SPEC, classes={"mine": ClassPolicy()}), tuple(Lane), clock)
+    for number in range(200):
+        router.acceptance.observe(Outcome(f"made-up-{number}", S, 10, 10, 1, 9, True))
+    router.acceptance.observe(Outcome("mine", S, 10, 10, 10, 9, True))
+
+    assert router.acceptance.estimate("mine").mean == 1.0

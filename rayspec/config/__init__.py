@@ -1,0 +1,28 @@
+"""Configuration: pydantic at the edge of the program, frozen specs inside."""
+
+from rayspec.config.derive import derive
+from rayspec.config.load import load, parse
+from rayspec.config.schema import AppConfig
+from rayspec.config.specs import (
+    AppSpec,
+    ClassRule,
+    DraftSpec,
+    IngressSpec,
+    RoutingSpec,
+    SpeculationSpec,
+    TargetSpec,
+)
+
+__all__ = [
+    "AppConfig",
+    "AppSpec",
+    "ClassRule",
+    "DraftSpec",
+    "IngressSpec",
+    "RoutingSpec",
+    "SpeculationSpec",
+    "TargetSpec",
+    "derive",
+    "load",
+    "parse",
+]

@@ -1,0 +1,118 @@
+"""Turns pydantic's errors into one line with field, value and remedy."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Mapping
+from typing import Any, get_args
+
+from pydantic import BaseModel, ValidationError
+
+from rayspec.config.schema import AppConfig
+from rayspec.errors import ConfigError
+
+_FIELD_PREFIX = re.compile(r"([a-z_][\w.-]*): (.*)", re.DOTALL)
+# The alternatives of `draft`, which pydantic inserts into the path of an error.
+_TAGS = ("ngram", "model", "random")
+
+
+class _Missing:
+    def __repr__(self) -> str:
+        return "(missing)"
+
+
+MISSING = _Missing()
+
+
+def explain(error: ValidationError, args: Mapping[str, Any]) -> ConfigError:
+    """Return the first error in `error`, which validating `args` raised."""
+    first = error.errors(include_url=False)[0]
+    path = _without_tag(first["loc"])
+    kind, context = first["type"], first.get("ctx", {})
+    if kind == "value_error":
+        return _own(path, str(context["error"]), args)
+    remedy = _REMEDIES.get(kind, first["msg"])
+    if kind == "extra_forbidden":
+        remedy = f"unknown field{_did_you_mean(first['loc'])}"
+    elif kind in ("union_tag_invalid", "union_tag_not_found"):
+        path, remedy = (*path, "kind"), f"set it to one of {', '.join(_TAGS)}"
+    return _error(path, remedy.format(**context), args)
+
+
+def _own(path: tuple[Any, ...], message: str, args: Mapping[str, Any]) -> ConfigError:
+    # A validator of a whole section starts its message with the field that it is about.
+    match = _FIELD_PREFIX.fullmatch(message)
+    if match and isinstance(_value(path, args), Mapping):
+        return _error((*path, *match[1].split(".")), match[2], args)
+    return _error(path, message, args)
+
+
+def _error(path: tuple[Any, ...], remedy: str, args: Mapping[str, Any]) -> ConfigError:
+    return ConfigError(".".join(str(part) for part in path), _value(path, args), remedy)
+
+
+def _without_tag(path: tuple[int | str, ...]) -> tuple[int | str, ...]:
+    if len(path) > 1 and path[0] == "draft" and path[1] in _TAGS:
+        return (path[0], *path[2:])
+    return tuple(part for part in path if part != "[key]")
+
+
+def _value(path: tuple[Any, ...], args: Any) -> Any:
+    for part in path:
+        try:
+            args = args[part]
+        except (KeyError, IndexError, TypeError):
+            return MISSING
+    return args
+
+
+def _did_you_mean(path: tuple[Any, ...]) -> str:
+    known = _fields_beside(path)
+    close = difflib.get_close_matches(str(path[-1]), known, n=1)
+    if close:
+        return f"; did you mean {close[0]!r}?"
+    return f"; known here: {', '.join(sorted(known))}"
+
+
+def _fields_beside(path: tuple[Any, ...]) -> set[str]:
+    sections: list[type[BaseModel]] = [AppConfig]
+    for part in path[:-1]:
+        if part in _TAGS and any(part == _tag(section) for section in sections):
+            sections = [section for section in sections if part == _tag(section)]
+            continue
+        annotations = [s.model_fields[part].annotation for s in sections if part in s.model_fields]
+        # An index of a list or a key of a mapping stays in the section that its values have.
+        sections = [m for a in annotations for m in nested_sections(a)] or sections
+    return {name for section in sections for name in section.model_fields}
+
+
+def _tag(section: type[BaseModel]) -> str | None:
+    kind = section.model_fields.get("kind")
+    return get_args(kind.annotation)[0] if kind else None
+
+
+def nested_sections(annotation: Any) -> list[type[BaseModel]]:
+    """Return the sections that a field of type `annotation` holds."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in nested_sections(part)]
+
+
+_REMEDIES = {
+    "missing": "set it; it has no default",
+    "int_type": "must be a whole number",
+    "int_from_float": "must be a whole number",
+    "float_type": "must be a number",
+    "string_type": "must be a text; quote it",
+    "string_too_short": "must not be empty",
+    "list_type": "must be a list",
+    "dict_type": "must be a mapping",
+    "model_type": "must be a mapping of settings",
+    "model_attributes_type": "must be a mapping of settings",
+    "literal_error": "must be one of {expected}",
+    "greater_than": "must be greater than {gt:g}",
+    "greater_than_equal": "must be at least {ge:g}",
+    "less_than": "must be less than {lt:g}",
+    "less_than_equal": "must be at most {le:g}",
+}

@@ -1,0 +1,114 @@
+"""Configuration of the two lanes."""
+
+from __future__ import annotations
+
+from typing import Any, Self
+
+from pydantic import Field, model_validator
+
+from rayspec.config.fields import Count, Cpus, Env, Gpus, Section
+
+# Keys of vLLM's AsyncEngineArgs that follow from the rest of the configuration, and where to say
+# what was meant instead.
+OWNED_ENGINE_ARGS = {
+    "model": "set 'model' at the top",
+    "tokenizer": "the tokenizer is the model's own",
+    "served_model_name": "set 'served_model_name' at the top",
+    "dtype": "set 'dtype' at the top",
+    "max_model_len": "set 'max_model_len' at the top",
+    "seed": "set 'seed' at the top",
+    "max_num_seqs": "set 'max_num_seqs' of the lane",
+    "tensor_parallel_size": "set 'tensor_parallel_size' of the lane",
+    "pipeline_parallel_size": "use 'tensor_parallel_size' of the lane",
+    "data_parallel_size": "use 'num_replicas' of the lane",
+    "distributed_executor_backend": "it follows from the lane's placement",
+    "worker_cls": "rayspec installs its own",
+    "scheduler_cls": "rayspec installs its own",
+    "additional_config": "rayspec keeps its settings there",
+    "speculative_config": "use the 'draft' section and the speculative lane",
+    "per_request_spec_decode_metrics": "rayspec measures acceptance by it",
+    "disable_log_stats": "routing needs the engine's statistics",
+}
+
+
+class LaneConfig(Section):
+    """A deployment of vLLM engines."""
+
+    num_replicas: Count = Field(1, description="Engines in this lane.")
+    tensor_parallel_size: Count = Field(1, description="GPUs (or CPU processes) of one engine.")
+    num_gpus: Gpus | None = Field(
+        None,
+        description="GPUs that Ray reserves for one engine; by default the tensor parallel size on "
+        "CUDA and 0 on CPU. A fraction lets an engine of one GPU share it.",
+    )
+    num_cpus: Cpus = Field(
+        0.1,
+        description="CPU cores that Ray reserves for one engine. This is for placement only and "
+        "limits nothing; the default lets the whole application fit on a laptop.",
+    )
+    max_num_seqs: Count = Field(64, description="Sequences that one engine decodes together.")
+    max_ongoing_requests: Count | None = Field(
+        None,
+        description="Requests that one engine takes before it counts as full; by default "
+        "`max_num_seqs`.",
+    )
+    max_queued_requests: int = Field(
+        128,
+        ge=0,
+        description="Requests that each ingress replica holds back while every engine of the lane "
+        "is full; beyond that the client gets status 429.",
+    )
+    engine_args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Further arguments of vLLM's AsyncEngineArgs, passed on as they are.",
+    )
+    env: Env = Field(
+        default_factory=dict, description="Environment variables of the engine's processes."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        for key in self.engine_args:
+            if key in OWNED_ENGINE_ARGS:
+                raise ValueError(f"engine_args.{key}: {OWNED_ENGINE_ARGS[key]}")
+        tp = self.tensor_parallel_size
+        if self.num_gpus is not None and self.num_gpus > 0:
+            shares_one = tp == 1 and self.num_gpus <= 1
+            if not shares_one and self.num_gpus != tp:
+                raise ValueError(f"num_gpus: leave it out or set it to tensor_parallel_size ({tp})")
+        return self
+
+
+class PlainLaneConfig(LaneConfig):
+    """Engines that decode without a draft."""
+
+
+class SpeculativeLaneConfig(LaneConfig):
+    """Engines that verify the tokens of the draft deployment."""
+
+    num_speculative_tokens: int = Field(
+        4, ge=1, le=32, description="Most draft tokens per sequence and step (K)."
+    )
+    k_tiers: list[int] | None = Field(
+        None,
+        description="Values that K may take while running, each up to `num_speculative_tokens`. "
+        "0 and `num_speculative_tokens` always belong to them; by default there are no others. "
+        "On CUDA each tier costs its own set of graphs.",
+    )
+    draft_deadline_ms: float = Field(
+        250.0,
+        gt=0,
+        le=60_000,
+        description="How long a step waits for drafts, in milliseconds. A draft that is late once "
+        "is not waited for again until it has caught up.",
+    )
+
+    @model_validator(mode="after")
+    def _check_tiers(self) -> Self:
+        highest = self.num_speculative_tokens
+        wrong = [k for k in self.k_tiers or () if not 0 <= k <= highest]
+        if wrong:
+            raise ValueError(
+                f"k_tiers: {wrong[0]} is not between 0 and num_speculative_tokens ({highest})"
+            )
+        return self

@@ -1,0 +1,106 @@
+"""`AppConfig`: everything that can be configured, with units and defaults."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from rayspec.config.drafts import DraftConfig, ModelDraftConfig
+from rayspec.config.fields import Count, Cpus, NonEmpty, Section
+from rayspec.config.lanes import PlainLaneConfig, SpeculativeLaneConfig
+from rayspec.config.routing import RoutingConfig
+
+
+class IngressConfig(Section):
+    """The HTTP deployment."""
+
+    num_replicas: Count = Field(1, description="HTTP servers.")
+    num_cpus: Cpus = Field(0.1, description="CPU cores that Ray reserves for one; placement only.")
+    max_ongoing_requests: Count = Field(
+        256, description="Requests that one HTTP server holds open together."
+    )
+    max_body_bytes: Count = Field(
+        4 * 2**20, description="Largest request body in bytes; beyond it the status is 413."
+    )
+    request_timeout_s: float = Field(
+        600.0, gt=0, description="Seconds after which an unfinished request is abandoned."
+    )
+
+
+class AppConfig(Section):
+    """One application: a model served in one or two lanes behind an OpenAI interface."""
+
+    model: NonEmpty = Field(
+        description="The served model: alias (`smollm2`), Hugging Face id, or a folder."
+    )
+    served_model_name: NonEmpty | None = Field(
+        None, description="Name of the model in the API; by default `model` as written."
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the engines run; `auto` is CUDA if the cluster has a GPU."
+    )
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        "auto",
+        description="Number format of weights and activations; `auto` is the model's own on CUDA "
+        "and the faster one for the processor on CPU.",
+    )
+    max_model_len: Count | None = Field(
+        None, description="Longest prompt plus answer in tokens; by default the model's own."
+    )
+    seed: int = Field(0, ge=0, description="Seed of the engines' own random numbers.")
+    frontend_args: dict[str, Any] = Field(
+        default_factory=dict,
+        description="Arguments of vLLM's OpenAI server (its FrontendArgs), such as "
+        "`enable_auto_tool_choice`, passed on as they are.",
+    )
+    speculative: SpeculativeLaneConfig | None = Field(
+        None, description="The lane whose tokens are drafted; may be left out."
+    )
+    plain: PlainLaneConfig | None = Field(
+        None, description="The lane without a draft; may be left out."
+    )
+    draft: DraftConfig | None = Field(
+        None, description="The draft deployment; goes with the speculative lane."
+    )
+    routing: RoutingConfig = Field(
+        default_factory=RoutingConfig, description="How requests are classified and routed."
+    )
+    ingress: IngressConfig = Field(
+        default_factory=IngressConfig, description="The HTTP deployment."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.speculative is None and self.plain is None:
+            raise ValueError("plain: configure 'plain', 'speculative' or both")
+        if self.speculative is not None and self.draft is None:
+            raise ValueError("draft: the speculative lane needs one, such as {kind: ngram}")
+        if self.speculative is None and self.draft is not None:
+            raise ValueError("draft: remove it or add a 'speculative' lane that uses it")
+        self._check_k()
+        self._check_devices()
+        return self
+
+    def _check_k(self) -> None:
+        if self.speculative is None:
+            return
+        highest = self.speculative.num_speculative_tokens
+        for name, settings in self.routing.classes.items():
+            if settings.k is not None and settings.k > highest:
+                raise ValueError(
+                    f"routing.classes.{name}.k: must not exceed "
+                    f"speculative.num_speculative_tokens ({highest})"
+                )
+
+    def _check_devices(self) -> None:
+        if self.device == "cpu":
+            for name in ("speculative", "plain"):
+                lane = getattr(self, name)
+                if lane is not None and lane.num_gpus:
+                    raise ValueError(f"{name}.num_gpus: leave it out with device 'cpu'")
+        draft = self.draft
+        if isinstance(draft, ModelDraftConfig):
+            device = self.device if draft.device == "auto" else draft.device
+            if device == "cpu" and draft.num_gpus:
+                raise ValueError("draft.num_gpus: leave it out for a draft on the CPU")

@@ -1,0 +1,105 @@
+"""What each deployment is told: values only, derived from the configuration by `derive`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from rayspec.routing.policy import PolicySpec
+from rayspec.routing.types import Lane
+
+Device = Literal["cpu", "cuda"]
+DraftKind = Literal["ngram", "model", "random"]
+
+
+@dataclass(frozen=True, slots=True)
+class SpeculationSpec:
+    """How the speculative lane uses its draft; `k_tiers` ascend from 0 to the maximum."""
+
+    num_speculative_tokens: int
+    k_tiers: tuple[int, ...]
+    draft_deadline_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class TargetSpec:
+    """One lane: a deployment of vLLM engines; `speculation` is None in the plain lane."""
+
+    lane: Lane
+    model: str
+    served_model_name: str
+    device: Device
+    dtype: str
+    max_model_len: int | None
+    seed: int
+    num_replicas: int
+    tensor_parallel_size: int
+    num_gpus: float
+    num_cpus: float
+    max_num_seqs: int
+    max_ongoing_requests: int
+    max_queued_requests: int
+    speculation: SpeculationSpec | None = None
+    engine_args: Mapping[str, Any] = field(default_factory=dict)
+    frontend_args: Mapping[str, Any] = field(default_factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class DraftSpec:
+    """The draft deployment; `target_model` is whose tokenizer and vocabulary it must share."""
+
+    kind: DraftKind
+    target_model: str
+    k_max: int
+    device: Device
+    num_gpus: float
+    num_cpus: float
+    model: str | None = None
+    num_threads: int = 1
+    prefill_chunk_tokens: int = 256
+    ngram_min: int = 2
+    ngram_max: int = 4
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ClassRule:
+    """A request whose header or body field matches `pattern` is of class `workload_class`."""
+
+    workload_class: str
+    pattern: str
+    header: str | None = None
+    body_field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingSpec:
+    """How requests are classified and which lane they take."""
+
+    policy: PolicySpec
+    rules: tuple[ClassRule, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IngressSpec:
+    """The HTTP deployment."""
+
+    served_model_name: str
+    num_replicas: int
+    num_cpus: float
+    max_ongoing_requests: int
+    max_body_bytes: int
+    request_timeout_s: float
+    routing: RoutingSpec
+
+
+@dataclass(frozen=True, slots=True)
+class AppSpec:
+    """A whole application; at least one lane, and a draft exactly with the speculative one."""
+
+    ingress: IngressSpec
+    speculative: TargetSpec | None
+    plain: TargetSpec | None
+    draft: DraftSpec | None

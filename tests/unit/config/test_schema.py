@@ -1,0 +1,130 @@
+"""What the configuration accepts and refuses."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from rayspec.config import AppConfig, parse
+from rayspec.config.explain import nested_sections
+from rayspec.errors import ConfigError
+
+PLAIN: dict[str, Any] = {"model": "smollm2", "plain": {}}
+BOTH: dict[str, Any] = {**PLAIN, "speculative": {}, "draft": {"kind": "ngram"}}
+
+
+def with_value(path: str, value: Any, base: dict[str, Any] = BOTH) -> dict[str, Any]:
+    """Return a copy of `base` with the field at the dotted `path` set."""
+    head, _, rest = path.partition(".")
+    inner = with_value(rest, value, base.get(head, {})) if rest else value
+    return {**base, head: inner}
+
+
+def test_smallest_configurations() -> None:
+    assert parse(PLAIN).speculative is None
+    config = parse({"model": "m", "speculative": {}, "draft": {"kind": "ngram"}})
+    assert config.plain is None
+    assert parse(BOTH).plain is not None
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("modle", "x", "modle = 'x': unknown field; did you mean 'model'?"),
+        ("plain.num_replica", 2, "did you mean 'num_replicas'?"),
+        ("plain.zzz", 2, "plain.zzz = 2: unknown field; known here: engine_args, env,"),
+        ("plain.num_replicas", 0, "plain.num_replicas = 0: must be at least 1"),
+        ("plain.num_replicas", "2", "plain.num_replicas = '2': must be a whole number"),
+        ("plain.num_replicas", True, "plain.num_replicas = True: must be a whole number"),
+        ("plain.num_replicas", 1.5, "plain.num_replicas = 1.5: must be a whole number"),
+        ("plain", [], "plain = []: must be a mapping of settings"),
+        ("plain.env", {"OMP_NUM_THREADS": 1}, "plain.env.OMP_NUM_THREADS = 1: must be a text"),
+        ("plain.num_gpus", 0.5, ""),
+        ("plain.num_gpus", 2, "plain.num_gpus = 2: leave it out or set it to tensor_parallel_size"),
+        ("plain.engine_args", {"seed": 1}, "plain.engine_args.seed = 1: set 'seed' at the top"),
+        ("dtype", "fp8", "dtype = 'fp8': must be one of 'auto', 'float32', 'bfloat16' or"),
+        ("model", "", "model = '': must not be empty"),
+        ("speculative.k_tiers", [0, 2], ""),
+        ("speculative.k_tiers", [5], "speculative.k_tiers = [5]: 5 is not between 0 and"),
+        ("speculative.k_tiers", 5, "speculative.k_tiers = 5: must be a list"),
+        ("speculative.draft_deadline_ms", 0, "must be greater than 0"),
+        ("draft", {"kind": "eagle"}, "draft.kind = 'eagle': set it to one of ngram, model, random"),
+        ("draft", {}, "draft.kind = (missing): set it to one of ngram, model, random"),
+        ("draft", {"kind": "model"}, "draft.model = (missing): set it"),
+        ("draft.ngram_mim", 2, "did you mean 'ngram_min'?"),
+        ("draft.ngram_min", 9, "draft.ngram_min = 9: must not exceed ngram_max (4)"),
+        (
+            "draft",
+            {"kind": "model", "model": "m", "ngram_min": 2},
+            "draft.ngram_min = 2: unknown field; known here: device",
+        ),
+        ("draft", None, "draft = None: the speculative lane needs one"),
+        ("speculative", None, "remove it or add a 'speculative' lane that uses it"),
+        ("routing.acceptance_floor", 40, "must be at most 1"),
+        ("routing.classes", {"A b": {}}, "routing.classes.A b = {}: use 1 to 32 characters"),
+        ("routing.classes", {"code": {"floor": 1}}, "routing.classes.code.floor = 1: unknown"),
+        ("routing.classes", {"code": {"k": 9}}, "routing.classes.code.k = 9: must not exceed"),
+        (
+            "routing.rules",
+            [{"workload_class": "code", "pattern": "("}],
+            "routing.rules.0.pattern = '(': write a valid regular expression",
+        ),
+        (
+            "routing.rules",
+            [{"workload_class": "code", "pattern": "x"}],
+            "routing.rules.0.header = (missing): give exactly one of",
+        ),
+    ],
+)
+def test_wrong_values_are_one_line_with_field_value_and_remedy(
+    path: str, value: Any, message: str
+) -> None:
+    if not message:
+        parse(with_value(path, value))
+        return
+    with pytest.raises(ConfigError) as caught:
+        parse(with_value(path, value))
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("missing", ["model", "plain"])
+def test_what_cannot_be_left_out_is_named(missing: str) -> None:
+    args = {name: value for name, value in PLAIN.items() if name != missing}
+    with pytest.raises(ConfigError, match=rf"^{missing} = \(missing\): "):
+        parse(args)
+
+
+def test_gpus_contradict_a_cpu_device() -> None:
+    args = {**PLAIN, "device": "cpu", "plain": {"num_gpus": 1}}
+    with pytest.raises(ConfigError, match=r"^plain.num_gpus = 1: leave it out"):
+        parse(args)
+    draft = {"kind": "model", "model": "m", "device": "cpu", "num_gpus": 1}
+    with pytest.raises(ConfigError, match=r"^draft.num_gpus = 1: leave it out"):
+        parse({**BOTH, "draft": draft})
+
+
+def test_yaml_on_and_off_mean_what_they_say() -> None:
+    classes = {"code": {"speculation": True}, "chat": {"speculation": False}}
+    config = parse({**BOTH, "routing": {"classes": classes}})
+    assert config.routing.classes["code"].speculation == "on"
+    assert config.routing.classes["chat"].speculation == "off"
+
+
+def sections(section: type[BaseModel] = AppConfig) -> Iterator[type[BaseModel]]:
+    """Return all parts of the configuration."""
+    yield section
+    for info in section.model_fields.values():
+        for inner in nested_sections(info.annotation):
+            yield from sections(inner)
+
+
+def test_every_field_is_documented_and_its_unit_named() -> None:
+    for section in sections():
+        assert section.__doc__
+        for name, info in section.model_fields.items():
+            assert info.description, f"{section.__name__}.{name}"
+            assert info.description.endswith("."), f"{section.__name__}.{name}"

@@ -1,0 +1,48 @@
+"""Our settings as they travel inside vLLM's `additional_config`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+__all__ = ["ADDITIONAL_CONFIG_KEY", "ExtConfig"]
+
+ADDITIONAL_CONFIG_KEY = "rayspec"
+
+
+@dataclass(frozen=True, slots=True)
+class ExtConfig:
+    """What a worker needs to know about the link, beside vLLM's own configuration."""
+
+    # A slow draft costs one step this much; after that the link does not wait for it.
+    deadline_s: float = 0.25
+    # Compare both ends' tokens at every step; for tests and debugging.
+    checksum: bool = False
+    # Values that the per-step K may take; 0 and `num_speculative_tokens` are always among them.
+    k_tiers: tuple[int, ...] = ()
+    tokenizer_hash: str = ""
+    ping_interval_s: float = 0.5
+    pong_timeout_s: float = 3.0
+    enabled: bool = True
+    disabled_reason: str | None = None
+
+    def to_additional_config(self) -> dict[str, Any]:
+        """Return the value of `additional_config`: plain types only, because vLLM hashes it."""
+        fields = asdict(self)
+        fields["k_tiers"] = list(self.k_tiers)
+        return {ADDITIONAL_CONFIG_KEY: fields}
+
+    @classmethod
+    def from_additional_config(cls, additional_config: object) -> ExtConfig:
+        """Read what `to_additional_config` wrote; without our key the extension is disabled."""
+        ours = (
+            additional_config.get(ADDITIONAL_CONFIG_KEY)
+            if isinstance(additional_config, Mapping)
+            else None
+        )
+        if ours is None:
+            return cls(enabled=False, disabled_reason="no rayspec settings in additional_config")
+        fields = dict(ours)
+        fields["k_tiers"] = tuple(fields.get("k_tiers", ()))
+        return cls(**fields)

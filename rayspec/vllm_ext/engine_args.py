@@ -1,0 +1,107 @@
+"""Engine arguments that install rayspec into a vLLM engine, or leave it alone."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from rayspec.vllm_ext import compat
+from rayspec.vllm_ext.compat import Compat, Device
+from rayspec.vllm_ext.config import ExtConfig
+
+__all__ = ["plain_engine_args", "speculative_engine_args"]
+
+logger = logging.getLogger(__name__)
+
+WORKERS: Mapping[str, str] = {
+    "cpu": "rayspec.vllm_ext.worker_cpu.Worker",
+    "cuda": "rayspec.vllm_ext.worker_gpu.Worker",
+}
+SCHEDULER = "rayspec.vllm_ext.scheduler.create_scheduler"
+PROPOSER = "rayspec.vllm_ext.proposer.RemoteProposer"
+
+
+def plain_engine_args(base: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of an engine that vLLM runs as it is."""
+    return dict(base)
+
+
+def speculative_engine_args(
+    base: Mapping[str, Any],
+    *,
+    device: Device,
+    num_speculative_tokens: int,
+    k_tiers: Sequence[int] = (),
+    ext: ExtConfig | None = None,
+    compatibility: Compat | None = None,
+) -> dict[str, Any]:
+    """Return `base` with everything that installs drafting over a link.
+
+    On a vLLM that the hooks do not fit, or with `ext.enabled` off, the engine decodes without
+    speculation and its `rayspec_status()` says why. `k_tiers` are the widths below
+    `num_speculative_tokens` that the per-step K may take (0 always is one); on CUDA each costs
+    its own set of graphs.
+    """
+    ext = ExtConfig() if ext is None else ext
+    compatibility = compat.check(device) if compatibility is None else compatibility
+    if not compatibility.ok:
+        ext = replace(ext, enabled=False, disabled_reason=compatibility.reason)
+    elif not ext.enabled and ext.disabled_reason is None:
+        ext = replace(ext, disabled_reason="disabled by configuration")
+    if not ext.enabled:
+        logger.warning("speculation is off: %s", ext.disabled_reason)
+        return {**base, "worker_cls": WORKERS[device], **_extra(base, ext)}
+    tiers = sorted({0, num_speculative_tokens, *k_tiers})
+    if tiers[0] < 0 or tiers[-1] > num_speculative_tokens:
+        raise ValueError(f"k_tiers must lie within 0..{num_speculative_tokens}, not {k_tiers}")
+    if device == "cuda" or k_tiers:
+        ext = replace(ext, k_tiers=tuple(tiers))
+    return {
+        **base,
+        "worker_cls": WORKERS[device],
+        "scheduler_cls": SCHEDULER,
+        "speculative_config": _carrier(device, num_speculative_tokens, ext.k_tiers, base),
+        "per_request_spec_decode_metrics": "summary",
+        **_extra(base, ext),
+    }
+
+
+def _extra(base: Mapping[str, Any], ext: ExtConfig) -> dict[str, Any]:
+    return {
+        "additional_config": {**(base.get("additional_config") or {}), **ext.to_additional_config()}
+    }
+
+
+def _carrier(
+    device: Device, k_max: int, tiers: Sequence[int], base: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the speculative configuration whose drafting hook we take over.
+
+    On CUDA ngram_gpu loads no draft model, allows asynchronous scheduling and keeps all token
+    ids on the device. On CPU the V1 runner takes a proposer class by its name.
+    """
+    if device == "cpu":
+        return {"method": "custom_class", "model": PROPOSER, "num_speculative_tokens": k_max}
+    config: dict[str, Any] = {
+        "method": "ngram_gpu",
+        "num_speculative_tokens": k_max,
+        "prompt_lookup_min": 2,
+        "prompt_lookup_max": 2,
+    }
+    if len(tiers) > 1:
+        config["num_speculative_tokens_per_batch_size"] = _declare(tiers, base)
+    return config
+
+
+def _declare(tiers: Sequence[int], base: Mapping[str, Any]) -> list[tuple[int, int, int]]:
+    """Declare the widths to capture graphs for.
+
+    vLLM declares them by batch size; our scheduler replaces that rule, so only the set of widths
+    matters: one batch size each, widest first, the narrowest for all larger batches.
+    """
+    widths = sorted(set(tiers), reverse=True)
+    largest = max(int(base.get("max_num_seqs") or 1024), len(widths))
+    last = len(widths)
+    return [(size, largest if size == last else size, k) for size, k in enumerate(widths, start=1)]

@@ -1,0 +1,42 @@
+"""What a request says about drafting, and what a vLLM configuration says about the link."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rayspec.link.spec import LinkSpec
+from rayspec.vllm_ext.config import ExtConfig
+from rayspec.vllm_ext.session import DraftingParams
+
+__all__ = ["drafting_params", "link_spec"]
+
+EXTRA_ARGS_KEY = "rayspec"
+
+
+def drafting_params(sampling_params: Any) -> DraftingParams:
+    """Read temperature, seed and `extra_args["rayspec"]["k"]` of vLLM's SamplingParams.
+
+    Anything but a non-negative integer as K counts as not given: a request is never failed here.
+    """
+    if sampling_params is None:
+        return DraftingParams(k=0)
+    ours = (sampling_params.extra_args or {}).get(EXTRA_ARGS_KEY)
+    k = ours.get("k") if isinstance(ours, dict) else None
+    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
+        k = None
+    return DraftingParams(k, float(sampling_params.temperature), sampling_params.seed)
+
+
+def link_spec(vllm_config: Any, ext: ExtConfig) -> LinkSpec:
+    """Return the link that fits an engine of this configuration."""
+    return LinkSpec(
+        slots=vllm_config.scheduler_config.max_num_seqs,
+        k_max=vllm_config.speculative_config.num_speculative_tokens,
+        vocab_size=vllm_config.model_config.get_vocab_size(),
+        max_len=vllm_config.model_config.max_model_len,
+        tokenizer_hash=ext.tokenizer_hash,
+        deadline_s=ext.deadline_s,
+        checksum=ext.checksum,
+        ping_interval_s=ext.ping_interval_s,
+        pong_timeout_s=ext.pong_timeout_s,
+    )

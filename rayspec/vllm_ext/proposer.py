@@ -1,0 +1,153 @@
+"""Drafting on vLLM's V1 model runner (CPU), as a `custom_class` proposer. Read at vLLM 0.32.0."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from rayspec.vllm_ext.guard import Guard
+from rayspec.vllm_ext.params import drafting_params
+from rayspec.vllm_ext.session import TargetSession
+
+__all__ = ["PROPOSER_PATH", "RemoteProposer"]
+
+PROPOSER_PATH = "rayspec.vllm_ext.proposer.RemoteProposer"
+
+
+class RunnerTokens:
+    """`TokenSource` over the V1 runner's cached requests."""
+
+    def __init__(self, runner: Any) -> None:
+        self._runner = runner
+        # Prompts of the requests that the step about to run adds to the runner.
+        self.arriving: dict[str, list[int]] = {}
+
+    def length(self, req_id: str) -> int | None:
+        """Return how many tokens a request has; None for unknown ones and for embeddings."""
+        if (prompt := self.arriving.get(req_id)) is not None:
+            return len(prompt)
+        state = self._runner.requests.get(req_id)
+        if state is None or state.prompt_token_ids is None:
+            return None
+        return len(state.prompt_token_ids) + len(state.output_token_ids)
+
+    def tokens(self, req_id: str, start: int) -> list[int]:
+        """Return a request's tokens from `start` on."""
+        if (prompt := self.arriving.get(req_id)) is not None:
+            return prompt[start:]
+        state = self._runner.requests[req_id]
+        past_prompt = start - len(state.prompt_token_ids)
+        output: list[int] = state.output_token_ids
+        if past_prompt >= 0:
+            return output[past_prompt:]
+        return list(state.prompt_token_ids[start:]) + output
+
+
+class RemoteProposer:
+    """Answers the runner's `propose` with what the draft at the other end of the link says.
+
+    vLLM builds it with its configuration alone; `bind` completes it. A proposer that was not
+    bound, as on every rank but the first, proposes nothing.
+    """
+
+    def __init__(self, vllm_config: Any) -> None:
+        self._k_max: int = vllm_config.speculative_config.num_speculative_tokens
+        slots: int = vllm_config.scheduler_config.max_num_seqs
+        self._free = list(range(slots))[::-1]
+        self._k_step = self._k_max
+        self._proposed = False
+        self._session: TargetSession | None = None
+        self._tokens: RunnerTokens | None = None
+        self._runner: Any = None
+        self._guard = Guard()
+
+    def load_model(self, model: Any) -> None:
+        """Nothing to load: vLLM calls this on every proposer."""
+
+    def bind(self, runner: Any, tokens: RunnerTokens, session: TargetSession, guard: Guard) -> None:
+        """Give the proposer what it works on."""
+        self._runner, self._tokens, self._session = runner, tokens, session
+        self._guard = guard
+
+    def before_execute(self, scheduler_output: Any) -> None:
+        """Follow the step's requests; the draft prefills new ones while the target does."""
+        session, tokens = self._session, self._tokens
+        if session is None or tokens is None:
+            return
+        self._proposed = False
+        self._k_step = min(self._k_max, scheduler_output.num_spec_tokens_to_schedule)
+        session.counters.schedule(
+            {r: len(d) for r, d in scheduler_output.scheduled_spec_decode_tokens.items()}
+        )
+        for req_id in scheduler_output.finished_req_ids:
+            self._release(session, req_id)
+        for req_id in scheduler_output.preempted_req_ids or ():
+            self._release(session, req_id)
+        for new in scheduler_output.scheduled_new_reqs:
+            if new.prompt_token_ids is not None:
+                tokens.arriving[new.req_id] = list(new.prompt_token_ids)
+                self._admit(session, new.req_id, new.sampling_params)
+        for req_id in scheduler_output.scheduled_cached_reqs.resumed_req_ids:
+            state = self._runner.requests.get(req_id)
+            if state is not None:
+                self._admit(session, req_id, state.sampling_params)
+
+    def after_execute(self, scheduler_output: Any) -> None:
+        """Let the runner's own state take over for requests that arrived with this step."""
+        if self._tokens is not None:
+            self._tokens.arriving.clear()
+
+    def after_sample(self, output: Any) -> None:
+        """Count the outcomes of a step near `max_model_len`, where vLLM does not call `propose`."""
+        session = self._session
+        if session is None or self._proposed or not getattr(output, "req_ids", None):
+            return
+        for req_id, sampled in zip(output.req_ids, output.sampled_token_ids or (), strict=False):
+            session.counters.verify(req_id, len(sampled))
+
+    def propose(
+        self,
+        sampled_token_ids: Sequence[Sequence[int]],
+        num_tokens_no_spec: Any,
+        token_ids_cpu: Any,
+        slot_mappings: Any = None,
+    ) -> list[list[int]]:
+        """Return drafts for every request of the batch, in batch order."""
+        drafts: list[list[int]] = [[] for _ in sampled_token_ids]
+        if self._session is not None:
+            with self._guard("propose"):
+                try:
+                    drafts = self._propose(self._session, sampled_token_ids)
+                except Exception:
+                    self._session.invalidate()
+                    raise
+        return drafts
+
+    def _propose(
+        self, session: TargetSession, sampled_token_ids: Sequence[Sequence[int]]
+    ) -> list[list[int]]:
+        self._proposed = True
+        req_ids: list[str] = self._runner.input_batch.req_ids
+        sampling = []
+        for req_id, sampled in zip(req_ids, sampled_token_ids, strict=True):
+            if not sampled:
+                continue
+            session.counters.verify(req_id, len(sampled))
+            sampling.append(req_id)
+            if not session.knows(req_id):
+                # Only after an error in `before_execute`: normally every request was announced.
+                self._admit(session, req_id, self._runner.requests[req_id].sampling_params)
+        drafts = session.step(sampling, self._k_step)
+        for req_id, tokens in drafts.items():
+            session.counters.propose(req_id, len(tokens))
+        return [drafts.get(req_id, []) for req_id in req_ids]
+
+    def _admit(self, session: TargetSession, req_id: str, sampling_params: Any) -> None:
+        self._release(session, req_id)
+        if self._free:
+            session.admit(req_id, self._free.pop(), drafting_params(sampling_params))
+
+    def _release(self, session: TargetSession, req_id: str) -> None:
+        slot = session.release(req_id)
+        if slot is not None:
+            self._free.append(slot)

@@ -1,0 +1,69 @@
+"""vLLM's schedulers with a K that can change at every step. Read at vLLM 0.32.0.
+
+The worker says which K it wants in an attribute of `ModelRunnerOutput`, the one message that
+every step sends from the worker to the scheduler; the scheduler applies it through the lookup
+table of its own dynamic speculative decoding.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from vllm.v1.core.sched.async_scheduler import AsyncScheduler
+from vllm.v1.core.sched.scheduler import Scheduler
+
+__all__ = ["STEP_K_ATTRIBUTE", "RayspecAsyncScheduler", "RayspecScheduler", "create_scheduler"]
+
+logger = logging.getLogger(__name__)
+
+STEP_K_ATTRIBUTE = "rayspec_k"
+
+
+class StepK:
+    """Mixin for `Scheduler`: K follows what the worker asks for; None is the configured K."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._step_k: int | None = None
+        # vLLM built the table from the declared tiers, which for us only say what to capture.
+        self.dynamic_sd_lookup: list[int] | None = None
+
+    def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
+        """Adopt the worker's K, then do what vLLM does."""
+        self._adopt(getattr(model_runner_output, STEP_K_ATTRIBUTE, None))
+        host: Any = super()
+        return host.update_from_output(scheduler_output, model_runner_output)
+
+    def _adopt(self, k: int | None) -> None:
+        if k == self._step_k:
+            return
+        host: Any = self
+        logger.info("K of the coming steps: %s", "as configured" if k is None else k)
+        self._step_k = k
+        full: int = host.num_spec_tokens
+        if k is None or k >= full:
+            self.dynamic_sd_lookup = None
+        else:
+            # Index 0 is never read: the table is indexed by the number of scheduled requests.
+            self.dynamic_sd_lookup = [max(k, 0)] * (host.scheduler_config.max_num_seqs + 1)
+
+
+class RayspecScheduler(StepK, Scheduler):
+    """The synchronous scheduler."""
+
+
+class RayspecAsyncScheduler(StepK, AsyncScheduler):
+    """The scheduler that runs one step ahead of the worker."""
+
+
+def create_scheduler(*args: Any, **kwargs: Any) -> RayspecScheduler | RayspecAsyncScheduler:
+    """Build the scheduler that fits; given to vLLM as `scheduler_cls`.
+
+    vLLM decides about asynchronous scheduling after the engine arguments are made, so the class
+    cannot be named earlier than here.
+    """
+    vllm_config: Any = kwargs["vllm_config"] if "vllm_config" in kwargs else args[0]
+    if vllm_config.scheduler_config.async_scheduling:
+        return RayspecAsyncScheduler(*args, **kwargs)
+    return RayspecScheduler(*args, **kwargs)

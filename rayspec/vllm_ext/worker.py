@@ -1,0 +1,189 @@
+"""What rayspec adds to a vLLM worker, whichever device it drives. Read at vLLM 0.32.0."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any, Protocol
+
+from vllm.distributed.parallel_state import get_pp_group, get_tp_group
+
+from rayspec.link.target import TargetLink
+from rayspec.link.ticket import Ticket
+from rayspec.vllm_ext.config import ExtConfig
+from rayspec.vllm_ext.guard import Guard
+from rayspec.vllm_ext.params import link_spec
+from rayspec.vllm_ext.scheduler import STEP_K_ATTRIBUTE
+from rayspec.vllm_ext.session import SessionSpec, TargetSession, TokenSource
+from rayspec.vllm_ext.status import status
+
+__all__ = ["RayspecWorker"]
+
+logger = logging.getLogger(__name__)
+
+
+class Carrier(Protocol):
+    """The object in the runner's drafting hook; told about every step."""
+
+    def before_execute(self, scheduler_output: Any) -> None:
+        """The runner has not yet seen this step."""
+
+    def after_execute(self, scheduler_output: Any) -> None:
+        """The runner has taken the step over and launched it."""
+
+    def after_sample(self, output: Any) -> None:
+        """The step's tokens are sampled and its drafts proposed."""
+
+
+class RayspecWorker:
+    """Mixin in front of a vLLM worker class: holds the link and feeds it from the steps.
+
+    The link is on the first tensor-parallel rank; the other ranks take part in the drafting hook
+    only. Nothing here raises into vLLM.
+    """
+
+    _guard: Guard
+    _ext: ExtConfig
+    _carrier: Carrier | None = None
+    _session: TargetSession | None = None
+    _link: TargetLink | None = None
+    _muted = False
+    _step_k: int | None = None
+
+    def init_device(self) -> None:
+        """Do what vLLM does, then take over the runner's drafting hook."""
+        host: Any = super()
+        host.init_device()
+        me: Any = self
+        self._guard = Guard()
+        self._ext = ExtConfig.from_additional_config(me.vllm_config.additional_config)
+        if not self._ext.enabled:
+            logger.warning("speculation is off: %s", self._ext.disabled_reason)
+        elif me.vllm_config.speculative_config is not None and get_pp_group().is_last_rank:
+            self._install()
+
+    def _install(self) -> None:
+        me: Any = self
+        runner: Any = me.model_runner
+        if me.use_v2_model_runner:
+            from rayspec.vllm_ext.speculator import RemoteSpeculator, StateTokens
+
+            states = StateTokens(runner.req_states)
+            session = self._open_session(states)
+            self._carrier = runner.speculator = RemoteSpeculator(
+                me.vllm_config, runner.device, states, session, self._guard
+            )
+            return
+        from rayspec.vllm_ext.proposer import RunnerTokens
+
+        tokens = RunnerTokens(runner)
+        if (v1_session := self._open_session(tokens)) is not None:
+            runner.drafter.bind(runner, tokens, v1_session, self._guard)
+            self._carrier = runner.drafter
+
+    def _open_session(self, source: TokenSource) -> TargetSession | None:
+        if get_tp_group().rank_in_group != 0:
+            return None
+        me: Any = self
+        spec = link_spec(me.vllm_config, self._ext)
+        self._link = TargetLink(spec)
+        self._session = TargetSession(
+            SessionSpec(spec.slots, spec.k_max, spec.vocab_size, spec.checksum),
+            self._link,
+            source,
+        )
+        return self._session
+
+    def determine_available_memory(self) -> int:
+        """Do what vLLM does, with our hooks muted: its steps are dummies."""
+        return int(self._quietly("determine_available_memory"))
+
+    def compile_or_warm_up_model(self) -> Any:
+        """Do what vLLM does, with our hooks muted: its steps are dummies."""
+        return self._quietly("compile_or_warm_up_model")
+
+    def _quietly(self, method: str) -> Any:
+        host: Any = super()
+        self._muted = True
+        try:
+            return getattr(host, method)()
+        finally:
+            self._muted = False
+
+    def execute_model(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
+        """Run the step between our two looks at what the scheduler decided."""
+        host: Any = super()
+        carrier = None if self._muted else self._carrier
+        if carrier is not None:
+            self._hook("before_execute", carrier.before_execute, scheduler_output)
+        output = host.execute_model(scheduler_output, *args, **kwargs)
+        if carrier is not None:
+            self._hook("after_execute", carrier.after_execute, scheduler_output)
+        return output
+
+    def sample_tokens(self, grammar_output: Any) -> Any:
+        """Sample, and tell the scheduler which K we want from now on."""
+        host: Any = super()
+        output = host.sample_tokens(grammar_output)
+        if self._carrier is not None and not self._muted and output is not None:
+            self._hook("after_sample", self._after_sample, output)
+        return output
+
+    def _after_sample(self, output: Any) -> None:
+        # An asynchronous output is a promise that holds the message for the scheduler.
+        message = getattr(output, "model_runner_output", output)
+        setattr(message, STEP_K_ATTRIBUTE, self._step_k)
+        if self._carrier is not None:
+            self._carrier.after_sample(message)
+
+    def _hook(self, name: str, hook: Any, argument: Any) -> None:
+        with self._guard(name):
+            try:
+                hook(argument)
+            except Exception:
+                if self._session is not None:
+                    self._session.invalidate()
+                raise
+
+    def rayspec_attach(self, ticket: Ticket | Mapping[str, Any]) -> bool:
+        """Start attaching to a draft, without waiting; return whether this rank has a link.
+
+        vLLM's RPC turns dataclasses into mappings, so both are taken.
+        """
+        link = self._link
+        if link is None:
+            return False
+        with self._guard("attach"):
+            link.attach(ticket if isinstance(ticket, Ticket) else Ticket(**ticket))
+        return True
+
+    def rayspec_set_k(self, k: int | None) -> None:
+        """Want at most `k` drafts per request from the next steps on; None is the configured K."""
+        self._step_k = None if k is None else self._tier(k)
+
+    def _tier(self, k: int) -> int:
+        # Only declared widths have CUDA graphs; the next narrower one is the most we may use.
+        tiers = self._ext.k_tiers
+        return max((tier for tier in tiers if tier <= k), default=0) if tiers else max(k, 0)
+
+    def rayspec_status(self) -> dict[str, Any]:
+        """Return the state of the link and the counters of drafting, in plain types."""
+        link = None if self._link is None else asdict(self._link.stats())
+        return status(
+            state=None if self._link is None else self._link.state,
+            link=link,
+            counters=None if self._session is None else self._session.counters,
+            live=0 if self._session is None else self._session.live,
+            k=self._step_k,
+            errors=self._guard.errors,
+            disabled_reason=self._ext.disabled_reason,
+        )
+
+    def shutdown(self) -> None:
+        """Close the link, then do what vLLM does."""
+        if self._link is not None:
+            with self._guard("close"):
+                self._link.close()
+        host: Any = super()
+        host.shutdown()

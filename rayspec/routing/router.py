@@ -46,13 +46,12 @@ class Router:
         return self.ledger.admit(decision, request.sequences)
 
     def spill(self, ticket: Ticket, why: str) -> Ticket | None:
-        """Move a request that its lane did not take to the other lane, or return None.
+        """Move a request that its lane did not take to the other lane, with its count.
 
-        None when there is no other lane, when the request came from there already, and when the
-        request asked for its lane: it gets what it asked for or learns that it cannot.
+        None when there is no other lane, or when the request came from there already.
         """
         refused = ticket.decision
-        if refused.rule in (Rule.OVERRIDE, Rule.SPILL):
+        if refused.rule == Rule.SPILL:
             return None
         if refused.lane.other not in self.ledger.lanes:
             return None

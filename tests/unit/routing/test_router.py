@@ -13,7 +13,6 @@ from rayspec.routing import (
     RequestView,
     Router,
     Rule,
-    Speculation,
 )
 from rayspec.routing.ledger import Ticket
 from tests.support.clock import Clock
@@ -117,16 +116,20 @@ def test_spill_moves_the_count_with_the_request(router: Router) -> None:
     assert (router.ledger.in_flight(S), router.ledger.in_flight(P)) == (0, 0)
 
 
-def test_spill_goes_nowhere_twice_nor_against_the_request_s_wish(
-    router: Router, clock: Clock
-) -> None:
+def test_spill_goes_nowhere_twice(router: Router, clock: Clock) -> None:
     moved = router.spill(router.admit(CHAT), "is full")
     assert moved is not None
     assert router.spill(moved, "is full") is None
-    wished = router.admit(replace(CHAT, speculation=Speculation.ON))
-    assert router.spill(wished, "is full") is None
     alone = Router(SPEC, [P], clock)
     assert alone.spill(alone.admit(CHAT), "is full") is None
+
+
+def test_spill_after_the_ticket_was_settled_counts_once(router: Router) -> None:
+    ticket = router.admit(CHAT)
+    router.finish(ticket)
+
+    assert router.spill(ticket, "is down") is not None
+    assert (router.ledger.in_flight(S), router.ledger.in_flight(P)) == (0, 1)
 
 
 def test_configured_classes_have_a_place_of_their_own(clock: Clock) -> None:

@@ -1,0 +1,1 @@
+"""The ingress: reads OpenAI requests, decides where they go, and relays the answers."""

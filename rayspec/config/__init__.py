@@ -5,10 +5,8 @@ from rayspec.config.load import load, parse
 from rayspec.config.schema import AppConfig
 from rayspec.config.specs import (
     AppSpec,
-    ClassRule,
     DraftSpec,
     IngressSpec,
-    RoutingSpec,
     SpeculationSpec,
     TargetSpec,
 )
@@ -16,10 +14,8 @@ from rayspec.config.specs import (
 __all__ = [
     "AppConfig",
     "AppSpec",
-    "ClassRule",
     "DraftSpec",
     "IngressSpec",
-    "RoutingSpec",
     "SpeculationSpec",
     "TargetSpec",
     "derive",

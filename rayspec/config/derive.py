@@ -6,18 +6,17 @@ from dataclasses import replace
 
 from rayspec.config.drafts import ModelDraftConfig, NgramDraftConfig
 from rayspec.config.lanes import LaneConfig, SpeculativeLaneConfig
-from rayspec.config.routing import RoutingConfig
+from rayspec.config.routing import RoutingConfig, RuleConfig
 from rayspec.config.schema import AppConfig
 from rayspec.config.specs import (
     AppSpec,
-    ClassRule,
     Device,
     DraftSpec,
     IngressSpec,
-    RoutingSpec,
     SpeculationSpec,
     TargetSpec,
 )
+from rayspec.ingress.classify import ClassRule
 from rayspec.routing.policy import ClassPolicy, PolicySpec
 from rayspec.routing.types import Lane, Speculation
 
@@ -121,12 +120,13 @@ def _ingress(config: AppConfig) -> IngressSpec:
         max_ongoing_requests=ingress.max_ongoing_requests,
         max_body_bytes=ingress.max_body_bytes,
         request_timeout_s=ingress.request_timeout_s,
-        routing=_routing(config.routing),
+        policy=_policy(config.routing),
+        class_rules=tuple(_rule(rule) for rule in config.routing.rules),
     )
 
 
-def _routing(routing: RoutingConfig) -> RoutingSpec:
-    policy = PolicySpec(
+def _policy(routing: RoutingConfig) -> PolicySpec:
+    return PolicySpec(
         max_speculative_concurrency=routing.max_speculative_concurrency,
         acceptance_floor=routing.acceptance_floor,
         acceptance_half_life_s=routing.acceptance_half_life_s,
@@ -143,4 +143,13 @@ def _routing(routing: RoutingConfig) -> RoutingSpec:
             for name, settings in routing.classes.items()
         },
     )
-    return RoutingSpec(policy, tuple(ClassRule(**rule.model_dump()) for rule in routing.rules))
+
+
+def _rule(rule: RuleConfig) -> ClassRule:
+    return ClassRule(
+        workload_class=rule.workload_class,
+        header=(rule.header.name, rule.header.pattern) if rule.header else None,
+        system_pattern=rule.system_pattern,
+        prompt_pattern=rule.prompt_pattern,
+        min_prompt_chars=rule.min_prompt_chars,
+    )

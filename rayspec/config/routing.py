@@ -26,21 +26,37 @@ class ClassConfig(Section):
     )
 
 
+class HeaderConfig(Section):
+    """A condition on one header of the request."""
+
+    name: NonEmpty = Field(description="Name of the header, in any case.")
+    pattern: Pattern = Field(
+        description="Regular expression that is searched in its value, ignoring case."
+    )
+
+
 class RuleConfig(Section):
-    """Gives a workload class to requests by a header or a field of the body."""
+    """Gives a workload class to the requests that meet all of its conditions."""
 
     workload_class: ClassName = Field(description="The class of requests that match.")
-    header: NonEmpty | None = Field(None, description="Name of the header to look at.")
-    body_field: NonEmpty | None = Field(
-        None,
-        description="Field of the JSON body to look at; dots lead inwards (`metadata.team`).",
+    header: HeaderConfig | None = Field(None, description="A header that must match.")
+    system_pattern: Pattern | None = Field(
+        None, description="Regular expression searched in the system text, ignoring case."
     )
-    pattern: Pattern = Field(description="Regular expression that is searched in the value.")
+    prompt_pattern: Pattern | None = Field(
+        None,
+        description="Regular expression searched in the last user message or the prompt, ignoring "
+        "case. Of long texts only the beginning and the end are looked at.",
+    )
+    min_prompt_chars: Count | None = Field(
+        None, description="Fewest characters of the whole prompt."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if (self.header is None) == (self.body_field is None):
-            raise ValueError("header: give exactly one of 'header' and 'body_field'")
+        conditions = ("header", "system_pattern", "prompt_pattern", "min_prompt_chars")
+        if all(getattr(self, name) is None for name in conditions):
+            raise ValueError(f"header: give at least one condition ({', '.join(conditions)})")
         return self
 
 

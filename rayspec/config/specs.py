@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rayspec.ingress.classify import ClassRule
 from rayspec.routing.policy import PolicySpec
 from rayspec.routing.types import Lane
 
@@ -65,26 +66,8 @@ class DraftSpec:
 
 
 @dataclass(frozen=True, slots=True)
-class ClassRule:
-    """A request whose header or body field matches `pattern` is of class `workload_class`."""
-
-    workload_class: str
-    pattern: str
-    header: str | None = None
-    body_field: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RoutingSpec:
-    """How requests are classified and which lane they take."""
-
-    policy: PolicySpec
-    rules: tuple[ClassRule, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class IngressSpec:
-    """The HTTP deployment."""
+    """The HTTP deployment: how requests are read, classified and routed."""
 
     served_model_name: str
     num_replicas: int
@@ -92,7 +75,8 @@ class IngressSpec:
     max_ongoing_requests: int
     max_body_bytes: int
     request_timeout_s: float
-    routing: RoutingSpec
+    policy: PolicySpec
+    class_rules: tuple[ClassRule, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

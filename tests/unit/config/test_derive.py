@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from rayspec.config import ClassRule, SpeculationSpec, derive, parse
+from rayspec.config import SpeculationSpec, derive, parse
+from rayspec.ingress.classify import ClassRule
 from rayspec.routing.policy import ClassPolicy
 from rayspec.routing.types import Lane, Speculation
 
@@ -79,12 +80,12 @@ def test_routing_becomes_a_policy() -> None:
     routing = {
         "constrained_lane": "speculative",
         "classes": {"code": {"speculation": "on", "k": 2}},
-        "rules": [{"workload_class": "code", "header": "x-team", "pattern": "^dev"}],
+        "rules": [{"workload_class": "code", "header": {"name": "x-team", "pattern": "^dev"}}],
     }
-    spec = derive(parse({**ARGS, "routing": routing}), has_gpu=False).ingress.routing
+    spec = derive(parse({**ARGS, "routing": routing}), has_gpu=False).ingress
     assert spec.policy.constrained_lane is Lane.SPECULATIVE
     assert spec.policy.classes == {"code": ClassPolicy(speculation=Speculation.ON, k=2)}
-    assert spec.rules == (ClassRule("code", "^dev", header="x-team"),)
+    assert spec.class_rules == (ClassRule("code", header=("x-team", "^dev")),)
 
 
 def test_one_lane_only() -> None:

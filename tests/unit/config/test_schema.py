@@ -69,13 +69,13 @@ def test_smallest_configurations() -> None:
         ("routing.classes", {"code": {"k": 9}}, "routing.classes.code.k = 9: must not exceed"),
         (
             "routing.rules",
-            [{"workload_class": "code", "pattern": "("}],
-            "routing.rules.0.pattern = '(': write a valid regular expression",
+            [{"workload_class": "code", "prompt_pattern": "("}],
+            "routing.rules.0.prompt_pattern = '(': write a valid regular expression",
         ),
         (
             "routing.rules",
-            [{"workload_class": "code", "pattern": "x"}],
-            "routing.rules.0.header = (missing): give exactly one of",
+            [{"workload_class": "code"}],
+            "routing.rules.0.header = (missing): give at least one condition",
         ),
     ],
 )

@@ -1,0 +1,23 @@
+"""What a draft server counts while it runs."""
+
+from __future__ import annotations
+
+from rayspec.link.counters import Timing
+
+__all__ = ["DraftCounters"]
+
+
+class DraftCounters:
+    """Counts over all targets of one draft server."""
+
+    def __init__(self) -> None:
+        self.admitted = 0
+        self.refused = 0
+        self.frames = 0
+        self.answered = 0
+        self.rounds = 0
+        self.drafted_tokens = 0
+        self.nacks = 0
+        self.mismatches = 0
+        self.errors = 0
+        self.draft = Timing()

@@ -1,0 +1,158 @@
+"""One target, as the draft sees it: what arrived, and what is applied of it."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from rayspec.draft.base import Drafter, DraftRequest
+from rayspec.draft.counters import DraftCounters
+from rayspec.draft.mirror import Mirror
+from rayspec.errors import LinkClosed, LinkError
+from rayspec.link.control import ControlChannel
+from rayspec.link.protocol import (
+    ALL_SLOTS,
+    D2T,
+    T2D,
+    Add,
+    Bye,
+    Delete,
+    FrameShape,
+    Hello,
+    MirrorMessage,
+    Ping,
+    Pong,
+    Reset,
+    SetK,
+    StepRow,
+)
+from rayspec.link.transport import Transport
+
+__all__ = ["Peer"]
+
+logger = logging.getLogger(__name__)
+
+
+class Peer:
+    """The mirror belongs to the step loop; the peer's own thread only listens and queues."""
+
+    def __init__(
+        self,
+        control: ControlChannel,
+        transport: Transport,
+        hello: Hello,
+        drafter: Drafter,
+        counters: DraftCounters,
+    ) -> None:
+        self.mirror = Mirror(hello, on_add=drafter.add, on_drop=drafter.drop)
+        self.gone = threading.Event()  # set by whoever notices first
+        self.released = threading.Event()  # set by the step loop once it let go
+        self._control = control
+        self._transport = transport
+        self._hello = hello
+        self._shape = FrameShape(hello.slots, hello.k_max)
+        self._counters = counters
+        self._inbox: deque[MirrorMessage] = deque()
+        self._frames: deque[T2D] = deque()
+        self._cseq = 0
+        self._step = 0
+
+    # Step loop.
+
+    def advance(self) -> T2D | None:
+        """Apply everything that can be applied; return the newest step, if it wants its answer.
+
+        A target that is ahead gets one answer, for its newest step: it waits for no other.
+        """
+        self._collect()
+        newest = None
+        while True:
+            self._apply_messages()
+            if not self._frames:
+                return newest
+            if self._frames[0].cseq_required > self._cseq:
+                return None  # its messages are still on their way, and older steps are outdated
+            newest = self._frames.popleft()
+            self._step = newest.step
+            for nack in self.mirror.apply_step(newest):
+                self._counters.nacks += 1
+                self._counters.mismatches += nack.slot == ALL_SLOTS
+                self._control.send(nack)
+
+    def requests(self, step: T2D) -> list[DraftRequest]:
+        """Return what to draft for a step."""
+        return [DraftRequest(sequence, k) for sequence, k in self.mirror.wanted(step)]
+
+    def reply(
+        self, step: T2D, requests: Sequence[DraftRequest], drafts: Sequence[list[int]], took_us: int
+    ) -> None:
+        """Answer a step; rows that got nothing say so."""
+        by_slot = {
+            request.sequence.slot: tuple(draft[: request.k])
+            for request, draft in zip(requests, drafts, strict=True)
+        }
+        rows = [StepRow(row.slot, row.gen, by_slot.get(row.slot, ())) for row in step.rows]
+        frame = D2T(self._hello.epoch, step.step, took_us, rows).pack(self._shape)
+        self._transport.send(frame)
+
+    def _collect(self) -> None:
+        while (frame := self._transport.recv(0.0)) is not None:
+            step = T2D.unpack(frame, self._shape)
+            if step.epoch != self._hello.epoch:
+                raise LinkError(f"step of epoch {step.epoch}, expected {self._hello.epoch}")
+            newest = self._frames[-1].step if self._frames else self._step
+            if step.step != newest + 1:
+                raise LinkError(f"step {step.step} after step {newest}")
+            self._counters.frames += 1
+            self._frames.append(step)
+
+    def _apply_messages(self) -> None:
+        while self._inbox and self._inbox[0].after <= self._step:
+            message = self._inbox.popleft()
+            if message.cseq != self._cseq + 1:
+                raise LinkError(f"control message {message.cseq} after {self._cseq}")
+            self.mirror.apply(message)
+            self._cseq = message.cseq
+
+    # Own thread.
+
+    def listen(self, wake: Callable[[], None], alive: Callable[[], bool], timeout_s: float) -> None:
+        """Queue what the target says until it is gone; raises the LinkError that ended it.
+
+        A ping is left unanswered when the step loop is stuck: the target then sees a hung draft.
+        """
+        heard = time.monotonic()
+        while not self.gone.is_set():
+            message = self._control.receive(min(1.0, timeout_s))
+            if message is None:
+                if time.monotonic() - heard > timeout_s:
+                    raise LinkClosed(f"target was silent for {timeout_s} s")
+                continue
+            heard = time.monotonic()
+            match message:
+                case Reset() | Add() | Delete() | SetK():
+                    self._inbox.append(message)
+                    wake()
+                case Ping(nonce=nonce):
+                    if alive():
+                        self._control.send(Pong(nonce))
+                case Bye(why=why):
+                    raise LinkClosed(why)
+                case _:
+                    raise LinkError(f"unexpected {type(message).__name__} from the target")
+
+    # Any thread.
+
+    def leave(self) -> None:
+        """Mark the target as gone and wake its listener; nothing is waited for."""
+        self.gone.set()
+        self._control.interrupt()
+
+    def close(self, why: str) -> None:
+        """Say why, and release sockets, groups and threads."""
+        self.gone.set()
+        self._control.close(Bye(why))
+        self._transport.abort()

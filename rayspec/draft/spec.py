@@ -1,0 +1,73 @@
+"""Settings and statistics of a draft server."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rayspec.errors import LinkRefused
+from rayspec.link.protocol import WIRE_VERSION, Hello
+
+__all__ = ["DraftServerSpec", "DraftStats"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DraftServerSpec:
+    """What a draft serves. None for vocabulary or tokenizer means that any will do."""
+
+    host: str = "127.0.0.1"
+    vocab_size: int | None = None
+    tokenizer_hash: str | None = None
+    k_max: int = 16
+    max_slots: int = 1024
+    join_timeout_s: float = 30.0
+    target_timeout_s: float = 60.0
+    stall_timeout_s: float = 60.0
+
+    def check(self, hello: Hello) -> None:
+        """Raise LinkRefused, naming the difference, when a target does not fit to this draft."""
+        if hello.version != WIRE_VERSION:
+            raise LinkRefused(f"wire versions differ: target {hello.version}, draft {WIRE_VERSION}")
+        if self.vocab_size is not None and hello.vocab_size != self.vocab_size:
+            raise LinkRefused(
+                f"vocabulary sizes differ: target {hello.vocab_size}, draft {self.vocab_size}"
+            )
+        if self.tokenizer_hash is not None and hello.tokenizer_hash != self.tokenizer_hash:
+            raise LinkRefused(
+                f"tokenizers differ: target {hello.tokenizer_hash or 'unknown'}, "
+                f"draft {self.tokenizer_hash}"
+            )
+        if hello.q_mode != "none":
+            raise LinkRefused(f"q_mode {hello.q_mode!r} is not supported, only 'none'")
+        if not 0 < hello.k_max <= self.k_max:
+            raise LinkRefused(f"target wants up to {hello.k_max} drafts, draft gives {self.k_max}")
+        if not 0 < hello.slots <= self.max_slots:
+            raise LinkRefused(f"target has {hello.slots} slots, draft serves {self.max_slots}")
+        if hello.vocab_size < 1 or hello.max_len < 1 or not 0 <= hello.epoch < 2**31:
+            raise LinkRefused(
+                f"vocab_size {hello.vocab_size}, max_len {hello.max_len} or epoch {hello.epoch} "
+                "is out of range"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class DraftStats:
+    """Counters since the start, over all targets, and what is live now.
+
+    `frames` counts steps told by targets and `rounds` the calls of the drafter; frames beyond
+    `answered` were applied only, because newer ones were waiting. `mismatches` are checksums.
+    """
+
+    links: int
+    sequences: int
+    admitted: int
+    refused: int
+    frames: int
+    answered: int
+    rounds: int
+    drafted_tokens: int
+    nacks: int
+    mismatches: int
+    errors: int
+    draft_ewma_us: float
+    draft_p50_us: float
+    draft_p99_us: float

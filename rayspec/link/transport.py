@@ -1,0 +1,22 @@
+"""What carries step frames: gloo today, NCCL with device tensors next."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+__all__ = ["Transport"]
+
+
+class Transport(Protocol):
+    """One end of the frame path of one attachment."""
+
+    def send(self, frame: torch.Tensor) -> None:
+        """Hand over a frame without waiting; raises LinkClosed when the path is gone."""
+
+    def recv(self, timeout_s: float) -> torch.Tensor | None:
+        """Return the oldest frame, None after `timeout_s`; raises LinkClosed at the end."""
+
+    def abort(self) -> None:
+        """Tear the path down whatever the peer does, and release its threads; idempotent."""

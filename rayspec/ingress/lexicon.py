@@ -6,11 +6,14 @@ import re
 
 
 def words(text: str) -> list[str]:
-    """Split lower-case text into words of letters; `c++`, `c#` and apostrophes stay whole."""
-    return _WORD.findall(text)
+    """Split lower-case text at white space and punctuation; `c++` and `c#` stay whole."""
+    # Four times as fast as a regular expression.
+    return text.translate(_PUNCTUATION).split()
 
 
-_WORD = re.compile(r"c\+\+|c#|[^\W\d_]+(?:'[^\W\d_]+)?")
+_PUNCTUATION = str.maketrans(
+    dict.fromkeys("!\"$%&'()*,-./:;<=>?@[\\]^_`{|}~¿¡«»“”„‘’…–—、。？！：", " ")
+)
 
 
 def _set(text: str) -> frozenset[str]:
@@ -22,25 +25,30 @@ def _set(text: str) -> frozenset[str]:
 LANGUAGE_WORDS = _set(
     "python javascript typescript kotlin golang scala haskell perl php lua c++ c# sql mysql "
     "postgres postgresql sqlite bash zsh powershell html css django flask fastapi numpy pandas "
-    "pytorch tensorflow nodejs npm docker dockerfile kubernetes terraform cmake makefile git github "
-    "regex yaml graphql leetcode verilog cuda matlab fortran cobol solidity linux asyncio pytest sklearn"
+    "pytorch tensorflow nodejs npm docker dockerfile kubernetes terraform cmake makefile git "
+    "github regex graphql leetcode verilog cuda matlab fortran cobol solidity linux asyncio "
+    "pytest sklearn"
 )
 LANGUAGE_WORDS_AMBIGUOUS = _set(
     "java rust swift ruby react vue angular node redis assembly latex excel spark go c r json unix"
 )
+CODE_ALONE = _set(
+    "regex regexp javascript typescript css html sql dockerfile c++ c++11 c++14 c++17 c++20 c# "
+    "pytest numpy pandas kubectl fastapi refactor traceback segfault codebase"
+)
 TRADE_WORDS = _set(
     "function functions script scripts code codebase bug bugs implement implementation refactor "
     "debug compile compiler exception exceptions algorithm api endpoint recursion recursive query "
-    "queries regex decorator iterator pointer array arrays dict integer variable variables async "
-    "mutex rebase dockerfile webpage parser syntax generics enum segfault traceback stacktrace "
-    "snippet backend frontend dataframe kernel program lifetimes goroutine hashmap subquery cli"
+    "queries regex decorator iterator pointer dict integer variable variables async mutex struct "
+    "rebase dockerfile webpage parser syntax generics enum segfault traceback stacktrace snippet "
+    "backend frontend dataframe kernel program lifetimes goroutine hashmap subquery cli"
 )
 TRADE_WORDS_AMBIGUOUS = _set(
-    "method methods class classes error errors loop dictionary list lists tuple string strings "
-    "module library package unit test tests component hook await thread join index schema table "
-    "commit branch merge container website app server template trait struct interface borrow "
-    "overflow stack macro formula command file files page web button form write sort reverse parse "
-    "fix convert column columns row rows import install process fails"
+    "array arrays method methods class classes error errors loop dictionary list lists tuple "
+    "string strings module library package unit test tests component hook await thread join index "
+    "schema table commit branch merge container website app server template trait interface "
+    "borrow overflow stack macro formula command file files page web button form write sort "
+    "reverse parse fix convert column columns row rows import install process fails"
 )
 CODE_PHRASES = (
     "write code", "write a function", "write a program", "write a script", "write a class",
@@ -54,16 +62,17 @@ CODE_SYSTEM = _set(
     "codebase repository ide"
 )
 FILL_IN_MIDDLE = ("<fim_prefix>", "<|fim_prefix|>", "<|fim_begin|>", "<fim_suffix>", "[suffix]")
-CODE_SYNTAX = re.compile(
-    r"^\s*(?:def \w+\(|class \w+[:({]|from [\w.]+ import |import [\w.]+(?: as \w+)?;?$"
+CODE_LINE = re.compile(
+    r"^[ \t]*(?:def \w+\(|class \w+[:({]|from [\w.]+ import |import [\w.]+(?: as \w+)?;?$"
     r"|#include\s*[<\"]|(?:pub |async |static |export )*(?:fn|function|func) \w+\s*[(<]"
-    r"|(?:const|let|var) \w+\s*="
-    r"|public (?:static |class |final )|#!/|@\w+(?:\.\w+)*\(?.*\)?$\n\s*def |package \w+;?$"
+    r"|(?:const|let|var) \w+\s*=|public (?:static |class |final )|#!/|package \w+;?$"
     r"|using namespace |<(?:!doctype|html|div|script|\?php)|traceback \(most recent call last\)"
-    r"|(?:select|update|delete|insert|create|alter)\b[^\n]*\b(?:from|set|into|table)\b[^\n]*[;=*(,])"
-    r"|[;{]\s*$\n\s*\S[^\n]*[;{}]\s*$",
-    re.MULTILINE,
+    r"|[^\n]{0,100}(?:[;{]|\);|\) \{)$\n)",
+    re.MULTILINE | re.IGNORECASE,
 )
+CODE_CALL = re.compile(r"\w\.\w+\([\w.,\"' ]*\)|[a-z]Exception\b")
+CODE_CALL_SIGNS = ("(", "Exception")  # a text without either is spared the expression
+CODE_TOKENS = ("INSERT INTO ", "DELETE FROM ", "CREATE TABLE ", "ALTER TABLE ", "SELECT ")
 
 # Structured: asks in words for output that a program reads.
 STRUCTURED_PHRASES = (
@@ -91,8 +100,8 @@ MADE_OF_TEXT = 400  # characters: less is hardly a text to extract from
 CREATIVE_FORMS = _set(
     "poem poems haiku sonnet limerick ballad verse verses story stories tale fable fairytale "
     "lyrics song rap plot novel novella fiction screenplay scene monologue dialogue joke jokes "
-    "riddle slogan slogans tagline parable myth legend villanelle fanfiction character backstory chapter "
-    "ode skit speech toast sequel worldbuilding"
+    "riddle slogan slogans tagline parable myth legend villanelle fanfiction character backstory "
+    "chapter ode skit speech toast sequel worldbuilding"
 )
 CREATIVE_VERBS = _set(
     "write compose create invent imagine tell make craft continue pretend dream give pen draft "
@@ -121,7 +130,7 @@ FOREIGN_WORDS = _set(
     "le les des une est dans pour avec sur qui quelle quel sont je vous nous mais comment cette du "
     "der das und ist nicht ein eine für mit auf wie ich sie zu den dem von wird kannst bitte warum "
     "o os uma não são em com você isso mais quais é "
-    "il gli di che per sono della nel perché qual cosa questo "
+    "il gli di che per si non sono della nel perché qual cosa questo "
     "het een van niet wat hoe kun voor zijn "
     "nie jest czy jak się na dla bir ve bu için nasıl nedir và là của không cho "
     "och att det som är hur för jag inte yang dan apa untuk dengan"

@@ -10,7 +10,7 @@ from typing import Any
 from rayspec.errors import BadRequest
 from rayspec.ingress.classify import Classification, ClassRule, classify
 from rayspec.ingress.constrained import constraint
-from rayspec.routing.types import K_ARG, Decision, RequestView, Speculation
+from rayspec.routing.types import K_ARG, Decision, RequestView, Speculation, header_safe
 
 __all__ = ["SPECULATION_HEADER", "ParsedRequest", "lower_names", "parse_request"]
 
@@ -120,10 +120,9 @@ def _own(body: Mapping[str, Any]) -> dict[str, Any]:
         )
     for name in own:
         if name not in _FIELDS:
-            raise BadRequest(
-                f"rayspec has no field {str(name)[:32]!r}: it has speculation and k",
-                param=f"rayspec.{str(name)[:32]}",
-            )
+            # Names are the client's: made safe, since an answer cannot encode a lone surrogate.
+            source = header_safe(f"rayspec.{name}"[:64])
+            raise BadRequest(f"{source} is unknown: rayspec has speculation and k", param=source)
     return own
 
 

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rayspec.routing.acceptance import AcceptanceTracker, wilson
 from rayspec.routing.types import AcceptanceEstimate, Lane, Outcome
 from tests.support.clock import Clock
+from tests.support.properties import quick
 
 
 def outcome(name: str, drafted: int, accepted: int, steps: int = 0) -> Outcome:
@@ -127,6 +128,7 @@ def test_wilson_agrees_with_the_published_example() -> None:
     assert isclose(high, 0.3662, abs_tol=5e-5)
 
 
+@quick
 @given(st.floats(0, 1), st.floats(0, 1e9))
 def test_wilson_contains_the_share_within_bounds(share: float, trials: float) -> None:
     low, high = wilson(share, trials)

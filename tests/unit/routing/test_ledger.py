@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from rayspec.routing.ledger import Ledger, Ticket
 from rayspec.routing.types import Decision, EngineSnapshot, Lane, LaneView, Outcome, Rule
 from tests.support.clock import Clock
+from tests.support.properties import quick
 
 SPECULATIVE = Decision(Lane.SPECULATIVE, "chat", "default")
 PLAIN = Decision(Lane.PLAIN, "code", "override")
@@ -52,6 +53,7 @@ def test_finishing_twice_counts_once(ledger: Ledger) -> None:
     assert ledger.in_flight(Lane.PLAIN) == 0
 
 
+@quick
 @given(st.lists(st.tuples(st.sampled_from(Lane), st.integers(1, 5), st.booleans())))
 def test_in_flight_is_the_sum_of_open_tickets(moves: list[tuple[Lane, int, bool]]) -> None:
     ledger = Ledger(Clock())

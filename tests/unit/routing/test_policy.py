@@ -17,6 +17,7 @@ from rayspec.routing.types import (
     Rule,
     Speculation,
 )
+from tests.support.properties import quick
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
 CHAT = RequestView("chat")
@@ -240,6 +241,7 @@ present_lanes = st.tuples(views, st.sets(st.sampled_from(Lane), min_size=1)).map
 histories = st.builds(ClassHistory, st.integers(0, 10**9))
 
 
+@quick
 @given(requests, present_lanes, estimates, specs, histories)
 def test_total_and_never_an_absent_lane(
     request_view: RequestView,
@@ -256,6 +258,7 @@ def test_total_and_never_an_absent_lane(
     assert decision.k is None or decision.lane is S
 
 
+@quick
 @given(requests, estimates, specs, histories, views)
 def test_an_override_is_respected(
     request_view: RequestView,
@@ -273,6 +276,7 @@ def test_an_override_is_respected(
         assert lane is P
 
 
+@quick
 @given(requests, present_lanes, estimates, specs, histories, counts)
 def test_more_load_never_brings_a_request_into_the_speculative_lane(
     request_view: RequestView,

@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayspec.routing.types import Decision, Lane, LaneView, header_safe, valid_class_name
+from tests.support.properties import quick
 
 
+@quick
 @given(st.text(max_size=600))
 def test_any_reason_and_class_become_safe_header_values(text: str) -> None:
     decision = Decision(Lane.PLAIN, text, text)

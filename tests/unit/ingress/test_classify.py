@@ -1,0 +1,234 @@
+from __future__ import annotations
+
+import time
+from collections import Counter
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rayspec.errors import BadRequest
+from rayspec.ingress.classify import BUILTIN_CLASSES, Classification, ClassRule, classify
+from tests.support.classified import EXAMPLES, HELD_OUT, TOOL, Body, chat, prompt, turns
+from tests.support.properties import quick
+
+
+def share_right(examples: list[tuple[str, Body]]) -> float:
+    return sum(classify(body, {}).name == label for label, body in examples) / len(examples)
+
+
+def test_accuracy_on_labelled_requests() -> None:
+    assert len(EXAMPLES) >= 120
+    assert share_right(EXAMPLES) >= 0.95
+
+
+def test_accuracy_on_requests_written_after_the_word_lists() -> None:
+    # 35 of 44, of which many were meant to be hard; both together: 164 of 173.
+    assert share_right(HELD_OUT) >= 0.79
+    assert share_right(EXAMPLES + HELD_OUT) >= 0.9
+
+
+def test_a_named_class_is_nearly_always_right() -> None:
+    # In doubt a request is chat: what is not chat should be what it is called.
+    right: Counter[str] = Counter()
+    named: Counter[str] = Counter()
+    for label, body in EXAMPLES + HELD_OUT:
+        name = classify(body, {}).name
+        named[name] += 1
+        right[name] += name == label
+
+    assert set(named) == set(BUILTIN_CLASSES)
+    assert all(right[name] >= 0.95 * named[name] for name in named if name != "chat")
+
+
+def test_a_typical_request_costs_less_than_100_microseconds() -> None:
+    costs = []
+    for _, body in EXAMPLES + HELD_OUT:
+        started = time.perf_counter()
+        classify(body, {})
+        costs.append(time.perf_counter() - started)
+
+    assert sorted(costs)[len(costs) // 2] < 100e-6  # about 25 µs on an idle core
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "x" * 5_000_000,
+        " " * 2_000_000,
+        "\n" * 2_000_000,
+        "a.a(" * 500_000,
+        "SELECT " * 500_000,
+        "{;" * 500_000,
+        "漢" * 1_000_000,
+        "from a import " * 100_000,
+        "`" * 1_000_000,
+    ],
+    ids=lambda text: ascii(text[:14]),
+)
+def test_a_huge_prompt_costs_no_more_than_its_beginning_and_end(text: str) -> None:
+    costs = []
+    for _ in range(3):
+        started = time.perf_counter()
+        classify(prompt(text), {})
+        costs.append(time.perf_counter() - started)
+
+    assert min(costs) < 5e-3
+
+
+def test_a_long_conversation_is_bounded_too() -> None:
+    body = turns(*["some words of a conversation"] * 20_001)
+    costs = []
+    for _ in range(3):
+        started = time.perf_counter()
+        assert classify(body, {}).name == "chat"
+        costs.append(time.perf_counter() - started)
+
+    assert min(costs) < 5e-3
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "expected"),
+    [
+        (chat("hi"), {"x-workload-class": "mine"}, Classification("mine", "x-workload-class")),
+        (
+            chat("hi", metadata={"workload_class": "theirs"}),
+            {},
+            Classification("theirs", "metadata.workload_class"),
+        ),
+        (
+            chat("hi", metadata={"workload_class": "theirs"}),
+            {"x-workload-class": "mine"},
+            Classification("mine", "x-workload-class"),
+        ),
+    ],
+)
+def test_what_the_request_says_goes_first(
+    body: Body, headers: dict[str, str], expected: Classification
+) -> None:
+    rule = ClassRule("ruled", prompt_pattern=".")
+
+    assert classify(body, headers, [rule]) == expected
+
+
+@pytest.mark.parametrize("name", ["", "Mine", "a b", "x" * 33, "día", "a\r\nx: y"])
+def test_a_bad_class_name_is_refused_naming_where_it_came_from(name: str) -> None:
+    with pytest.raises(BadRequest) as in_header:
+        classify(chat("hi"), {"x-workload-class": name})
+    with pytest.raises(BadRequest) as in_body:
+        classify(chat("hi", metadata={"workload_class": name}), {})
+
+    assert in_header.value.param == "x-workload-class"
+    assert in_body.value.param == "metadata.workload_class"
+    assert "a-z, 0-9" in in_body.value.message
+
+
+@pytest.mark.parametrize("name", [7, True, ["chat"], {"a": 1}])
+def test_a_class_that_is_no_string_is_refused(name: Any) -> None:
+    with pytest.raises(BadRequest):
+        classify(chat("hi", metadata={"workload_class": name}), {})
+
+
+@pytest.mark.parametrize(
+    ("rule", "matches"),
+    [
+        (ClassRule("r", model="m"), True),
+        (ClassRule("r", model="lora-*"), False),
+        (ClassRule("r", header=("X-Team", "^search$")), True),
+        (ClassRule("r", header=("x-team", "sales")), False),
+        (ClassRule("r", header=("x-absent", ".*")), False),
+        (ClassRule("r", system_pattern="you are a TRAVEL agent"), True),
+        (ClassRule("r", system_pattern="lisbon"), False),
+        (ClassRule("r", prompt_pattern=r"trip to \w+$"), True),
+        (ClassRule("r", prompt_pattern="travel"), False),
+        (ClassRule("r", min_prompt_chars=30), True),
+        (ClassRule("r", min_prompt_chars=3000), False),
+        (ClassRule("r", model="m", prompt_pattern="absent"), False),
+        (ClassRule("r", model="m", prompt_pattern="lisbon", min_prompt_chars=5), True),
+    ],
+)
+def test_a_rule_needs_all_of_its_conditions(rule: ClassRule, matches: bool) -> None:
+    body = chat("Plan a trip to Lisbon", "You are a travel agent.")
+
+    assert (classify(body, {"x-team": "search"}, [rule]).name == "r") is matches
+
+
+def test_the_first_rule_that_matches_counts() -> None:
+    rules = [
+        ClassRule("a", prompt_pattern="absent"),
+        ClassRule("b", model="*"),
+        ClassRule("c", model="*"),
+    ]
+
+    assert classify(chat("hi"), {}, rules) == Classification("b", "rule 1")
+
+
+@pytest.mark.parametrize(
+    ("fields", "problem"),
+    [
+        ({"workload_class": "r"}, "no condition"),
+        ({"workload_class": "Bad Name", "model": "m"}, "workload_class"),
+        ({"workload_class": "r", "prompt_pattern": "("}, "pattern '\\('"),
+        ({"workload_class": "r", "header": ("x", "[")}, "pattern '\\['"),
+    ],
+)
+def test_a_rule_that_cannot_work_is_refused(fields: Body, problem: str) -> None:
+    with pytest.raises(ValueError, match=problem):
+        ClassRule(**fields)
+
+
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        (chat("hi", response_format={"type": "json_object"}), "response_format json_object"),
+        (chat("hi", structured_outputs={"grammar": "g"}), "structured_outputs.grammar"),
+        (chat("hi", tools=[TOOL]), "tools"),
+        (chat("hi", tools=[TOOL], tool_choice="none"), "nothing else matched"),
+        (chat("hi", response_format={"type": "text"}), "nothing else matched"),
+        # Fields of older versions of vLLM, which 0.32.0 ignores.
+        (chat("hi", guided_json={"type": "object"}), "nothing else matched"),
+        (chat("hi", temperature=1.5), "temperature 1.5"),
+        (chat("hi", temperature=True), "nothing else matched"),
+        (prompt([1, 2, 3]), "nothing else matched"),
+        (chat("```\nx\n```"), "code fence"),
+        (chat("こんにちは"), "script"),
+        (chat("translate this to French"), "translate french"),
+    ],
+)
+def test_it_says_why(body: Body, why: str) -> None:
+    assert classify(body, {}).why == why
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=6,
+)
+fields = st.sampled_from(
+    ["messages", "prompt", "suffix", "temperature", "tools", "tool_choice", "response_format"]
+) | st.sampled_from(["structured_outputs", "parallel_tool_calls", "model", "n"])
+odd_messages = st.lists(
+    st.dictionaries(
+        st.sampled_from(["role", "content"]),
+        json_values | st.sampled_from(["user", "system"]),
+    ),
+    max_size=3,
+)
+
+
+@quick
+@given(st.dictionaries(fields, json_values, max_size=6), odd_messages)
+def test_no_shape_of_body_is_an_error(body: Body, messages: list[Any]) -> None:
+    rules = [ClassRule("r", model="x", system_pattern="a", prompt_pattern="b", min_prompt_chars=1)]
+    for each in (body, {**body, "messages": messages}):
+        result = classify(each, {}, rules)
+
+        assert result.name in {*BUILTIN_CLASSES, "r"}
+        assert result.why.isascii()
+
+
+def test_an_absurd_temperature_is_left_to_vllm() -> None:
+    assert classify(chat("hi", temperature=10**400), {}).name == "chat"

@@ -70,6 +70,11 @@ class AppConfig(Section):
         default_factory=IngressConfig, description="The HTTP deployment."
     )
 
+    def models(self) -> list[str]:
+        """Return every model that the application loads, as written here."""
+        draft = [self.draft.model] if isinstance(self.draft, ModelDraftConfig) else []
+        return list(dict.fromkeys([self.model, *draft]))
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.speculative is None and self.plain is None:

@@ -66,6 +66,22 @@ def test_fetch_prints_the_folder_alone(run: Run, tmp_path: Path) -> None:
     assert run("models", "fetch", str(tmp_path)) == (0, f"{tmp_path}\n", "")
 
 
+def test_fetch_for_a_configuration_takes_all_its_models(run: Run, tmp_path: Path) -> None:
+    target, draft, file = tmp_path / "target", tmp_path / "draft", tmp_path / "app.yaml"
+    for folder in (target, draft):
+        folder.mkdir()
+        (folder / "config.json").write_text("{}")
+    file.write_text(f"model: {target}\nspeculative: {{}}\ndraft: {{kind: model, model: {draft}}}\n")
+    assert run("models", "fetch", "--for", str(file)) == (0, f"{target}\n{draft}\n", "")
+
+
+@pytest.mark.parametrize("args", [[], ["smollm2", "--for", "app.yaml"]])
+def test_fetch_wants_either_a_model_or_a_configuration(run: Run, args: list[str]) -> None:
+    code, _, err = run("models", "fetch", *args)
+    assert code == 2
+    assert "give either MODEL or --for FILE" in err
+
+
 def test_fetch_of_nothing_known(run: Run) -> None:
     code, out, err = run("models", "fetch", "./nowhere")
     assert (code, out) == (1, "")

@@ -1,0 +1,51 @@
+# `make` alone lists what there is.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+VENV ?= .venv
+# Which lock in requirements/ to install: cpu or cuda.
+LOCK ?= cpu
+# What `make serve` runs.
+APP ?= deployments/app.yaml
+
+BIN := $(abspath $(VENV))/bin
+INSTALLED := $(VENV)/.installed-$(LOCK)
+INSTALLED_DEV := $(VENV)/.installed-dev
+
+export PATH := $(BIN):$(PATH)
+export RAY_USAGE_STATS_ENABLED ?= 0
+export VLLM_NO_USAGE_STATS ?= 1
+
+.PHONY: help install models serve test lint clean
+
+help: ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
+
+install: $(INSTALLED) ## Create .venv and install the lock
+
+$(INSTALLED): requirements/$(LOCK).txt pyproject.toml scripts/install
+	scripts/install $(VENV) requirements/$(LOCK).txt
+	touch $@
+
+$(INSTALLED_DEV): requirements/dev.txt $(INSTALLED)
+	scripts/install $(VENV) requirements/dev.txt
+	touch $@
+
+models: $(INSTALLED) ## Fetch the models that APP names
+	rayspec models fetch --for $(APP)
+
+serve: models ## Install, fetch the model, serve APP on port 8000 until Ctrl-C
+	serve run $(APP)
+
+test: $(INSTALLED_DEV) models ## Install, fetch the model, run all tests
+	python -m pytest -q
+
+lint: $(INSTALLED_DEV) ## Check style, format and types
+	ruff check .
+	ruff format --check .
+	mypy
+
+clean: ## Remove the virtual environment and everything generated
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -117,8 +117,9 @@ class StepLoop:
         for peer in self._current_peers():
             try:
                 step = peer.advance()
-            except LinkError as error:
-                logger.warning("target is dropped: %s", error)
+            except Exception as error:
+                expected = isinstance(error, LinkError)
+                logger.warning("target is dropped: %s", error, exc_info=not expected)
                 peer.leave()
                 continue
             if step is not None:

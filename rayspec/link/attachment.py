@@ -93,27 +93,27 @@ class Attachment:
     def _catch_up(self) -> None:
         """Drop late replies; the draft has caught up once it answered the newest step."""
         while (reply := self._next_reply(0.0)) is not None:
-            if reply.step == self._step:
+            if self._answers_newest(reply):
                 self.lagging = False
+            else:
+                self._counters.stale += 1
 
     def _await_reply(self, until: float) -> D2T | None:
         while (left := until - time.perf_counter()) > 0:
             reply = self._next_reply(left)
             if reply is None:
                 return None
-            if reply.step == self._step:
+            if self._answers_newest(reply):
                 return reply
             self._counters.stale += 1
         return None
 
     def _next_reply(self, timeout_s: float) -> D2T | None:
         frame = self._transport.recv(timeout_s)
-        if frame is None:
-            return None
-        reply = D2T.unpack(frame, self._spec.shape)
-        if reply.epoch != self.epoch:
-            raise LinkError(f"reply of epoch {reply.epoch} on the link of epoch {self.epoch}")
-        return reply
+        return None if frame is None else D2T.unpack(frame, self._spec.shape)
+
+    def _answers_newest(self, reply: D2T) -> bool:
+        return reply.epoch == self.epoch and reply.step == self._step
 
     def _usable(self, reply: D2T, rows: Sequence[StepRow], k_want: int) -> dict[int, list[int]]:
         """Keep what the engine may verify: this generation's slots and ids of this vocabulary."""
@@ -191,8 +191,8 @@ class Attachment:
                     raise LinkError(f"unexpected {type(message).__name__} from the draft")
 
     def close(self) -> None:
-        """Release sockets, groups and threads."""
-        self._control.close(Bye(self.down_reason or "target closed the link"))
+        """Release sockets, groups and threads; the draft sees the end of the control stream."""
+        self._control.close()
         self._transport.abort()
 
 

@@ -1,7 +1,8 @@
 """Control messages of a link, and their bytes.
 
 A message is a msgpack array: its kind, then its fields in order. Token lists travel as
-little-endian int32 bytes. Every decoded field is checked, so malformed input is a `LinkError` and nothing else.
+little-endian int32 bytes. Every decoded field is checked, so malformed input is a
+`LinkError` and nothing else.
 
 `cseq` grows with every message that changes the mirror; a step frame names the newest one it
 relies on. `after` is the newest step sent before the message: the draft applies it only once that

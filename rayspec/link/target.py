@@ -171,7 +171,8 @@ class TargetLink:
         if ready is not None:
             ready.down("target closed the link")
         for runner in runners:
-            runner.join()
+            # One that is still attaching sees that its turn is over at the latest after this time.
+            runner.join(timeout=self._spec.attach_timeout_s)
         if first:
             self._tell(LinkState.CLOSED)
 

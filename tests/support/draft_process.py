@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class DraftProcess:
-    """`with DraftProcess(tmp_path, "--kind", "ngram") as draft: link.attach(draft.admit(hello))`."""
+    """Runs `python -m rayspec.draft` with the given options, inside a `with` block."""
 
     def __init__(self, folder: Path, *options: str, start_timeout_s: float = 120.0) -> None:
         self._folder = folder

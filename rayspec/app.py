@@ -1,0 +1,97 @@
+"""Composes the Ray Serve application: `import_path: rayspec.app:build`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import ray
+from ray import serve
+from ray.serve import Application
+
+from rayspec.config import AppSpec, DraftSpec, IngressSpec, TargetSpec, derive, parse
+from rayspec.draft.deployment import Draft
+from rayspec.engine.cpu import CpuShare
+from rayspec.engine.replica import PlainTarget, SpeculativeTarget
+from rayspec.ingress.server import Ingress
+from rayspec.routing import Lane
+
+__all__ = ["build", "compose"]
+
+# A full lane is the client's business, not an error of ours (Serve's own default is 503).
+_BACKPRESSURE = {"status_code": 429, "retry_after_s": 1}
+# Longest time that a retiring engine may take to finish what it has begun.
+_DRAIN_S = 120.0
+_HEALTH_CHECK_PERIOD_S = 5.0
+
+
+def build(args: dict[str, Any]) -> Application:
+    """Return the application that `args`, an `AppConfig` as a mapping, describes.
+
+    Raises `ConfigError` naming field, value and remedy.
+    """
+    has_gpu = ray.is_initialized() and ray.cluster_resources().get("GPU", 0) > 0
+    return compose(derive(parse(args), has_gpu=has_gpu))
+
+
+def compose(spec: AppSpec) -> Application:
+    """Bind the deployments of `spec` to each other."""
+    draft = None if spec.draft is None else _draft(spec.draft)
+    targets = [target for target in (spec.speculative, spec.plain) if target is not None]
+    engines = sum(target.num_replicas for target in targets)
+    lanes: dict[Lane, Any] = {}
+    first = 0
+    for target in targets:
+        cpus = CpuShare(first, engines)
+        first += target.num_replicas
+        if target.lane is Lane.SPECULATIVE:
+            lanes[target.lane] = _target(SpeculativeTarget, target, cpus, draft)
+        else:
+            lanes[target.lane] = _target(PlainTarget, target, cpus)
+    return _ingress(spec.ingress, lanes, draft)
+
+
+def _target(cls: type[PlainTarget], spec: TargetSpec, *others: Any) -> Any:
+    deployment: Any = serve.deployment(
+        cls,
+        name=cls.__name__,
+        num_replicas=spec.num_replicas,
+        max_ongoing_requests=spec.max_ongoing_requests,
+        max_queued_requests=spec.max_queued_requests,
+        backpressure_config=_BACKPRESSURE,
+        graceful_shutdown_timeout_s=_DRAIN_S,
+        health_check_period_s=_HEALTH_CHECK_PERIOD_S,
+        ray_actor_options=_actor(spec.num_cpus, spec.num_gpus, spec.env),
+    )
+    return deployment.bind(spec, *others)
+
+
+def _draft(spec: DraftSpec) -> Any:
+    deployment: Any = serve.deployment(
+        Draft,
+        name="Draft",
+        health_check_period_s=_HEALTH_CHECK_PERIOD_S,
+        ray_actor_options=_actor(spec.num_cpus, spec.num_gpus, spec.env),
+    )
+    return deployment.bind(spec)
+
+
+def _ingress(spec: IngressSpec, lanes: Mapping[Lane, Any], draft: Any) -> Application:
+    deployment: Any = serve.deployment(
+        Ingress,
+        name="Ingress",
+        num_replicas=spec.num_replicas,
+        max_ongoing_requests=spec.max_ongoing_requests,
+        graceful_shutdown_timeout_s=_DRAIN_S,
+        ray_actor_options=_actor(spec.num_cpus, 0, {}),
+    )
+    application: Application = deployment.bind(spec, lanes, draft)
+    return application
+
+
+def _actor(num_cpus: float, num_gpus: float, env: Mapping[str, str]) -> dict[str, Any]:
+    return {
+        "num_cpus": num_cpus,
+        "num_gpus": num_gpus,
+        "runtime_env": {"env_vars": dict(env)},
+    }

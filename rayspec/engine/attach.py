@@ -1,0 +1,104 @@
+"""Keeps a speculative target attached to a draft.
+
+The target's worker holds the link; this loop, in the replica, asks the draft deployment for a
+ticket whenever the worker is detached and hands it over. Losing the draft never fails a request,
+so nothing here may raise into the replica.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+from rayspec.errors import LinkRefused
+from rayspec.link.protocol import Hello
+from rayspec.link.ticket import Ticket
+
+__all__ = ["AttachLoop"]
+
+logger = logging.getLogger(__name__)
+
+# A worker is asked for its state this often, in seconds: the longest a detached lane stays
+# detached once a draft is there, and far rarer than a decoding step.
+POLL_S = 0.5
+# After a refusal only a new draft version can help, so asking more often is noise.
+REFUSED_RETRY_S = 10.0
+# A draft deployment without replicas keeps a call waiting.
+TICKET_TIMEOUT_S = 10.0
+_ATTACHABLE = ("detached", "refused")
+
+
+class AttachLoop:
+    """Polls the worker and attaches it; holds the newest worker status.
+
+    `hello(epoch)` describes the target, `request_ticket(hello)` asks the draft deployment, and
+    `worker(method, *args)` calls the target's first worker.
+    """
+
+    def __init__(
+        self,
+        hello: Callable[[int], Hello],
+        request_ticket: Callable[[Hello], Awaitable[Ticket]],
+        worker: Callable[..., Awaitable[Any]],
+    ) -> None:
+        self._hello = hello
+        self._request_ticket = request_ticket
+        self._worker = worker
+        self._task: asyncio.Task[None] | None = None
+        self._epoch = 0
+        self._complaint: str | None = None
+        self.status: Mapping[str, Any] = {}
+
+    @property
+    def attached(self) -> bool:
+        """Whether the worker's link was ready when last asked."""
+        return bool(self.status.get("attached"))
+
+    def start(self) -> None:
+        """Start polling; does nothing when already started."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop polling."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def _run(self) -> None:
+        while True:
+            pause = POLL_S
+            try:
+                self.status = await self._worker("rayspec_status")
+                if self.status["state"] in _ATTACHABLE:
+                    pause = await self._try_attach()
+            except Exception:
+                logger.exception("cannot ask the target's worker for its link")
+            await asyncio.sleep(pause)
+
+    async def _try_attach(self) -> float:
+        """Attach once; return how long to wait before the next look."""
+        self._epoch += 1
+        try:
+            ticket = await asyncio.wait_for(
+                self._request_ticket(self._hello(self._epoch)), TICKET_TIMEOUT_S
+            )
+        except Exception as error:
+            return self._complain(error)
+        self._complaint = None
+        logger.info("attaching to the draft at %s:%d", ticket.host, ticket.control_port)
+        await self._worker("rayspec_attach", ticket)
+        return POLL_S
+
+    def _complain(self, error: Exception) -> float:
+        # Ray wraps what a replica raised and keeps the original as `cause`.
+        reason = str(getattr(error, "cause", None) or error) or type(error).__name__
+        if reason != self._complaint:
+            logger.warning("no draft for now: %s", reason)
+        self._complaint = reason
+        return REFUSED_RETRY_S if isinstance(error, LinkRefused) else POLL_S

@@ -1,0 +1,51 @@
+"""What a lane's vLLM engine is started with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rayspec.config import TargetSpec
+from rayspec.draft.identity import tokenizer_hash
+from rayspec.engine.cpu import fastest_dtype
+
+__all__ = ["plain_args", "speculative_args"]
+
+
+def plain_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
+    """Return the `AsyncEngineArgs` of an engine without speculation."""
+    ours: dict[str, Any] = {
+        "model": str(path),
+        "served_model_name": [spec.served_model_name],
+        "dtype": spec.dtype,
+        "max_model_len": spec.max_model_len,
+        "seed": spec.seed,
+        "max_num_seqs": spec.max_num_seqs,
+        "tensor_parallel_size": spec.tensor_parallel_size,
+        # Inside a Ray actor vLLM would pick its Ray executor, which wants a placement group.
+        "distributed_executor_backend": "uni" if spec.tensor_parallel_size == 1 else "mp",
+    }
+    if spec.device == "cpu":
+        # Compilation takes longer to prepare than it saves on a CPU.
+        ours["enforce_eager"] = True
+        if spec.dtype == "auto":
+            ours["dtype"] = fastest_dtype()
+    return ours | dict(spec.engine_args)
+
+
+def speculative_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
+    """Return the `AsyncEngineArgs` of an engine that takes drafts over a link."""
+    # Imports vLLM, which a process that only composes the application does not need.
+    from rayspec.vllm_ext.config import ExtConfig
+    from rayspec.vllm_ext.engine_args import speculative_engine_args
+
+    speculation = spec.speculation
+    if speculation is None:
+        raise ValueError(f"the {spec.lane} lane has no speculation settings")
+    return speculative_engine_args(
+        plain_args(spec, path),
+        device=spec.device,
+        num_speculative_tokens=speculation.num_speculative_tokens,
+        k_tiers=speculation.k_tiers,
+        ext=ExtConfig(deadline_s=speculation.draft_deadline_s, tokenizer_hash=tokenizer_hash(path)),
+    )

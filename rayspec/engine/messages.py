@@ -1,0 +1,56 @@
+"""What crosses between the ingress and a target replica.
+
+A call is answered by a stream of one `Begin`, any number of body chunks (`bytes`), and one `End`.
+Passive data: no Ray, no vLLM.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rayspec.routing.types import EngineSnapshot
+
+__all__ = ["Begin", "Call", "End", "Generation", "Headers"]
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One HTTP request to vLLM's own application inside a target replica."""
+
+    method: str
+    path: str
+    headers: Headers = ()
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Begin:
+    """Status and headers of the answer, sent once vLLM has accepted or refused the request."""
+
+    status: int
+    headers: Headers
+    snapshot: EngineSnapshot
+
+
+@dataclass(frozen=True, slots=True)
+class Generation:
+    """What one call generated, summed over its choices.
+
+    `drafted` and `accepted` count draft tokens, `steps` the target steps that verified some.
+    """
+
+    prompt_tokens: int = 0
+    output_tokens: int = 0
+    steps: int = 0
+    drafted: int = 0
+    accepted: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """Last item of every answer that was not cut off."""
+
+    generation: Generation
+    snapshot: EngineSnapshot

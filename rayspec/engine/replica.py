@@ -1,0 +1,131 @@
+"""The two target deployments: one vLLM engine each, without a draft or with one."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import REGISTRY
+from ray import serve
+from ray.serve.handle import DeploymentHandle
+
+from rayspec.config import TargetSpec
+from rayspec.engine.asgi import ResponseStart
+from rayspec.engine.attach import AttachLoop
+from rayspec.engine.cpu import CpuShare, bind_cores
+from rayspec.engine.launch import plain_args, speculative_args
+from rayspec.engine.messages import Begin, Call, End
+from rayspec.models.fetch import resolve
+from rayspec.routing import EngineSnapshot, Lane
+from rayspec.telemetry.exposition import Source
+from rayspec.telemetry.link import LinkCollector
+
+__all__ = ["PlainTarget", "SpeculativeTarget"]
+
+logger = logging.getLogger(__name__)
+
+
+class PlainTarget:
+    """One vLLM engine that decodes without a draft."""
+
+    lane = Lane.PLAIN
+
+    # Serve awaits an asynchronous constructor; the language does not know.
+    async def __init__(self, spec: TargetSpec, cpus: CpuShare) -> None:  # type: ignore[misc]
+        context = serve.get_replica_context()
+        if spec.device == "cpu":
+            bind_cores(
+                replace(cpus, index=cpus.index + context.rank.rank), spec.tensor_parallel_size
+            )
+        # Imported here: vLLM takes seconds to import and sets up its platform while it does.
+        from rayspec.engine.serving import Serving
+
+        self._spec = spec
+        self._replica = context.replica_id.unique_id
+        started = time.monotonic()
+        path = await asyncio.to_thread(resolve, spec.model)
+        args = await asyncio.to_thread(self._engine_args, path)
+        self._serving = await Serving.start(args, spec.frontend_args)
+        logger.info("%s engine ready after %.0f s", self.lane, time.monotonic() - started)
+
+    def _engine_args(self, path: Path) -> Mapping[str, Any]:
+        return plain_args(self._spec, path)
+
+    async def handle(self, call: Call) -> AsyncGenerator[Begin | bytes | End, None]:
+        """Answer one HTTP request with a `Begin`, body chunks and an `End`."""
+        from rayspec.engine.serving import Meter
+
+        meter = Meter()
+        async with contextlib.aclosing(self._serving.stream(call, meter)) as items:
+            async for item in items:
+                if isinstance(item, ResponseStart):
+                    yield Begin(item.status, item.headers, self.snapshot())
+                else:
+                    yield item
+        yield End(meter.total, self.snapshot())
+
+    def snapshot(self) -> EngineSnapshot:
+        """Return this replica's load and acceptance now."""
+        stats = self._serving.stats()
+        return EngineSnapshot(
+            lane=self.lane,
+            replica=self._replica,
+            at=time.time(),
+            running=stats.running,
+            waiting=stats.waiting,
+            kv_usage=stats.kv_usage,
+            attached=self.attached,
+            drafted=stats.drafted,
+            accepted=stats.accepted,
+        )
+
+    @property
+    def attached(self) -> bool:
+        """Whether a draft answers this engine."""
+        return False
+
+    def metrics_text(self) -> Source:
+        """Return vLLM's metrics and ours of this replica."""
+        labels = {"component": "target", "lane": str(self.lane), "replica": self._replica}
+        return Source(self._serving.metrics_text(), labels)
+
+    async def check_health(self) -> None:
+        """Raise if the engine is dead, so that Serve replaces this replica."""
+        await self._serving.check_health()
+
+    def __del__(self) -> None:
+        # Serve calls this when it retires the replica.
+        if (serving := getattr(self, "_serving", None)) is not None:
+            serving.shutdown()
+
+
+class SpeculativeTarget(PlainTarget):
+    """One vLLM engine whose drafts come from the draft deployment.
+
+    Without a draft it decodes like the plain one; it attaches whenever a draft can be had.
+    """
+
+    lane = Lane.SPECULATIVE
+
+    async def __init__(  # type: ignore[misc]
+        self, spec: TargetSpec, cpus: CpuShare, draft: DeploymentHandle
+    ) -> None:
+        await super().__init__(spec, cpus)
+        drafts: Any = draft
+        self._attach = AttachLoop(self._serving.hello, drafts.attach.remote, self._serving.worker)
+        REGISTRY.register(LinkCollector(lambda: self._attach.status))
+        self._attach.start()
+
+    def _engine_args(self, path: Path) -> Mapping[str, Any]:
+        return speculative_args(self._spec, path)
+
+    @property
+    def attached(self) -> bool:
+        """Whether a draft answers this engine."""
+        return self._attach.attached

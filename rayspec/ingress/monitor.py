@@ -1,0 +1,61 @@
+"""Keeps the ingress informed between requests: who is up, how full, and all metrics.
+
+Answers carry snapshots too, but an idle lane sends none, and a lane that has lost its replicas or
+its draft must be known before the next request is sent there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Mapping
+
+from rayspec.ingress.lanes import ServeDeployment
+from rayspec.routing import EngineSnapshot, Lane, Router
+
+__all__ = ["LaneMonitor"]
+
+logger = logging.getLogger(__name__)
+
+POLL_S = 1.0
+
+
+class LaneMonitor:
+    """Asks every replica of every lane for a snapshot, once a second."""
+
+    def __init__(self, lanes: Mapping[Lane, ServeDeployment], router: Router) -> None:
+        self._lanes = lanes
+        self._router = router
+        self._task: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Start polling; does nothing when already started. Needs a running event loop."""
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
+
+    async def close(self) -> None:
+        """Stop polling."""
+        task, self._task = self._task, None
+        if task is not None:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    async def poll(self) -> None:
+        """Take one round of snapshots."""
+        answers = await asyncio.gather(
+            *(lane.broadcast("snapshot", timeout_s=2 * POLL_S) for lane in self._lanes.values())
+        )
+        for snapshots in answers:
+            for snapshot in snapshots:
+                if isinstance(snapshot, EngineSnapshot):
+                    self._router.observe(snapshot)
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                await self.poll()
+            except Exception:
+                logger.exception("cannot read the state of the lanes")
+            await asyncio.sleep(POLL_S)

@@ -1,0 +1,243 @@
+"""Carries one request to a lane and its answer back, and settles the accounts.
+
+The first item of an answer is awaited before the client is told anything, so that a lane that is
+full or down can still be replaced by the other one. Bodies are passed on as vLLM wrote them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+
+from starlette.responses import Response, StreamingResponse
+
+from rayspec.engine.messages import Begin, Call, End, Generation
+from rayspec.errors import Overloaded, RequestError, Unavailable, to_openai
+from rayspec.ingress.lanes import LaneClient, LaneDown, LaneFull
+from rayspec.routing import Decision, Lane, Outcome, RequestView, Router, Rule, Speculation, Ticket
+from rayspec.telemetry.metrics import IngressMetrics
+
+__all__ = ["Relay", "RequestTimeout"]
+
+logger = logging.getLogger(__name__)
+
+# The ASGI server writes these itself.
+_HOP_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "date", "server"})
+_EVENT_STREAM = "text/event-stream"
+
+
+class RequestTimeout(RequestError):
+    """The configured time for one request ran out."""
+
+    status = 504
+    type = "TimeoutError"
+
+
+@dataclass(slots=True)
+class _Answer:
+    """One attempt: an open stream of a lane and the ticket that counts it."""
+
+    ticket: Ticket
+    items: AsyncGenerator[Begin | bytes | End, None]
+    begin: Begin
+    started: float
+    deadline: float | None
+    generation: Generation | None = field(default=None)
+
+    @property
+    def lane(self) -> Lane:
+        return self.ticket.decision.lane
+
+
+class Relay:
+    """Routes calls to lanes; see the module's docstring.
+
+    `clock` is monotonic, in seconds; `timeout_s` bounds a whole request, None for no bound.
+    """
+
+    def __init__(
+        self,
+        lanes: Mapping[Lane, LaneClient],
+        router: Router,
+        metrics: IngressMetrics,
+        *,
+        timeout_s: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lanes = lanes
+        self._router = router
+        self._metrics = metrics
+        self._timeout_s = timeout_s
+        self._clock = clock
+
+    async def respond(self, view: RequestView, make_call: Callable[[Decision], Call]) -> Response:
+        """Answer a request from the lane that the policy chooses; `make_call` tells what to send.
+
+        Raises `Overloaded`, `Unavailable` or `RequestTimeout`; every other error is vLLM's answer.
+        """
+        started = self._clock()
+        deadline = None if self._timeout_s is None else started + self._timeout_s
+        ticket = self._router.admit(view)
+        # A wish for one lane is kept while that lane is only full, not when it is gone.
+        stays_when_full = view.speculation is not Speculation.AUTO
+        while True:
+            self._count_decision(ticket)
+            try:
+                answer = await self._open(make_call(ticket.decision), ticket, started, deadline)
+                if _is_stream(answer.begin):
+                    response: Response = StreamingResponse(
+                        self._body(answer), status_code=answer.begin.status
+                    )
+                else:
+                    # Nothing has reached the client yet: a replica that dies now costs only time.
+                    body = b"".join([chunk async for chunk in self._chunks(answer)])
+                    response = Response(body, status_code=answer.begin.status)
+            except (LaneFull, LaneDown) as error:
+                ticket = self._spill(ticket, error, stays_when_full)
+                continue
+            self._set_headers(response, answer)
+            return response
+
+    async def _open(
+        self, call: Call, ticket: Ticket, started: float, deadline: float | None
+    ) -> _Answer:
+        lane = ticket.decision.lane
+        self._metrics.in_flight.labels(lane).inc()
+        items = self._lanes[lane].stream(call)
+        try:
+            begin = await self._next(items, deadline)
+        except BaseException:
+            self._settle(ticket, None)
+            await items.aclose()
+            raise
+        if not isinstance(begin, Begin):
+            self._settle(ticket, None)
+            await items.aclose()
+            raise LaneDown("the replica answered without a beginning")
+        self._router.observe(begin.snapshot)
+        return _Answer(ticket, items, begin, started, deadline)
+
+    async def _next(
+        self, items: AsyncIterator[Begin | bytes | End], deadline: float | None
+    ) -> Begin | bytes | End:
+        remaining = None if deadline is None else max(0.0, deadline - self._clock())
+        try:
+            async with asyncio.timeout(remaining):
+                return await anext(items)
+        except TimeoutError:
+            raise RequestTimeout(
+                f"The request was not answered within {self._timeout_s:g} seconds."
+            ) from None
+        except StopAsyncIteration:
+            raise LaneDown("the replica ended its answer early") from None
+
+    async def _chunks(self, answer: _Answer) -> AsyncGenerator[bytes, None]:
+        """Yield the body; settle the ticket however the answer ends."""
+        lane = answer.lane
+        outcome: Outcome | None = None
+        first = True
+        try:
+            while True:
+                item = await self._next(answer.items, answer.deadline)
+                if isinstance(item, End):
+                    self._router.observe(item.snapshot)
+                    outcome = self._outcome(answer, item.generation)
+                    return
+                if isinstance(item, bytes):
+                    if first:
+                        first = False
+                        elapsed = self._clock() - answer.started
+                        self._metrics.first_chunk.labels(lane).observe(elapsed)
+                    yield item
+        finally:
+            self._settle(answer.ticket, outcome)
+            self._metrics.duration.labels(lane).observe(self._clock() - answer.started)
+            await answer.items.aclose()
+
+    async def _body(self, answer: _Answer) -> AsyncGenerator[bytes, None]:
+        """Yield a streamed body; a failure in its middle becomes an OpenAI error event."""
+        try:
+            async with contextlib.aclosing(self._chunks(answer)) as chunks:
+                async for chunk in chunks:
+                    yield chunk
+        except (LaneFull, LaneDown) as error:
+            logger.error("%s lane failed in the middle of an answer: %s", answer.lane, error)
+            failure: RequestError = Unavailable(
+                "The replica that answered this request was lost; send the request again."
+            )
+            yield _error_event(failure)
+        except RequestTimeout as error:
+            yield _error_event(error)
+
+    def _spill(self, ticket: Ticket, error: LaneFull | LaneDown, stays_when_full: bool) -> Ticket:
+        """Return the ticket for the other lane, or raise what the client is told."""
+        lane = ticket.decision.lane
+        full = isinstance(error, LaneFull)
+        cause = "full" if full else "down"
+        if not full:
+            logger.warning("%s lane is down: %s", lane, error)
+            self._router.ledger.forget(lane)
+        spilled_before = ticket.decision.rule == Rule.SPILL
+        if not spilled_before and not (full and stays_when_full):
+            moved = self._router.spill(ticket, cause)
+            if moved is not None:
+                self._metrics.spills.labels(lane, cause).inc()
+                return moved
+        if full:
+            raise Overloaded("Every lane that could serve this request is full; try again.")
+        raise Unavailable(f"No replica of the {lane} lane can serve this request now; try again.")
+
+    def _outcome(self, answer: _Answer, generation: Generation) -> Outcome:
+        decision = answer.ticket.decision
+        label = self._class_label(decision.workload_class)
+        self._metrics.output_tokens.labels(decision.lane, label).inc(generation.output_tokens)
+        self._metrics.drafted.labels(label).inc(generation.drafted)
+        self._metrics.accepted.labels(label).inc(generation.accepted)
+        return Outcome(
+            workload_class=decision.workload_class,
+            lane=decision.lane,
+            steps=generation.steps,
+            drafted=generation.drafted,
+            accepted=generation.accepted,
+            output_tokens=generation.output_tokens,
+            finished=True,
+        )
+
+    def _settle(self, ticket: Ticket, outcome: Outcome | None) -> None:
+        if ticket.open:
+            self._metrics.in_flight.labels(ticket.decision.lane).dec()
+        self._router.finish(ticket, outcome)
+
+    def _class_label(self, workload_class: str) -> str:
+        # Clients may name classes; the tracker pools them beyond its cap, and so do the labels.
+        return self._router.acceptance.estimate(workload_class).workload_class
+
+    def _count_decision(self, ticket: Ticket) -> None:
+        decision = ticket.decision
+        label = self._class_label(decision.workload_class)
+        self._metrics.decisions.labels(decision.lane, label, decision.rule).inc()
+
+    def _set_headers(self, response: Response, answer: _Answer) -> None:
+        for name, value in answer.begin.headers:
+            if name.lower() not in _HOP_HEADERS:
+                response.headers[name] = value
+        decision = answer.ticket.decision
+        response.headers["x-rayspec-lane"] = decision.lane
+        response.headers["x-rayspec-class"] = decision.workload_class
+        response.headers["x-rayspec-reason"] = decision.reason
+        label = self._class_label(decision.workload_class)
+        self._metrics.requests.labels(decision.lane, label, str(answer.begin.status)).inc()
+
+
+def _is_stream(begin: Begin) -> bool:
+    content_type = next((v for k, v in begin.headers if k.lower() == "content-type"), "")
+    return content_type.startswith(_EVENT_STREAM)
+
+
+def _error_event(error: RequestError) -> bytes:
+    return b"data: " + json.dumps(to_openai(error)).encode() + b"\n\ndata: [DONE]\n\n"

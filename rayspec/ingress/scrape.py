@@ -1,0 +1,22 @@
+"""One scrape for the whole application: ingress, both lanes, draft."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from rayspec.ingress.lanes import ServeDeployment
+from rayspec.telemetry.exposition import merge
+
+__all__ = ["scrape"]
+
+TIMEOUT_S = 3.0
+
+
+async def scrape(deployments: Sequence[ServeDeployment]) -> str:
+    """Return the metrics of every replica that answers in time, labelled by where they are from."""
+    answers = await asyncio.gather(
+        *(each.broadcast("metrics_text", timeout_s=TIMEOUT_S) for each in deployments)
+    )
+    sources = [source for answer in answers for source in answer]
+    return await asyncio.to_thread(merge, sources)

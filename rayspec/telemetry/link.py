@@ -1,0 +1,58 @@
+"""Metrics of a target's link to its draft, read from the worker's status at scrape time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+__all__ = ["LinkCollector"]
+
+_GAUGES = {
+    "epoch": "Number of the newest attachment.",
+    "lagging": "1 while the draft is behind and steps do not wait for it.",
+    "rtt_p50_us": "Median round trip of a step to the draft and back, in microseconds.",
+    "rtt_p99_us": "99th percentile of the round trip, in microseconds.",
+    "draft_ewma_us": "Recent time that the draft took for a step, in microseconds.",
+}
+_COUNTERS = {
+    "sent": "Steps told to the draft.",
+    "received": "Steps answered by the draft in time.",
+    "misses": "Steps that waited their whole deadline in vain.",
+    "skipped": "Steps that did not wait, because the draft was behind.",
+    "stale": "Replies dropped because their step, epoch or slot was gone.",
+    "resyncs": "Times the draft asked to be told a sequence again.",
+    "deaths": "Times the draft was lost.",
+    "attaches": "Times a draft was attached.",
+    "attach_failures": "Attempts to attach that failed.",
+}
+
+
+class LinkCollector(Collector):
+    """Exports `read()`, the answer of `rayspec_status`, as `rayspec_link_*` and per position."""
+
+    def __init__(self, read: Callable[[], Mapping[str, Any]]) -> None:
+        self._read = read
+
+    def collect(self) -> Iterable[Metric]:
+        """Read the status once and yield its metrics."""
+        status = self._read()
+        attached = float(bool(status.get("attached")))
+        yield GaugeMetricFamily("rayspec_draft_attached", "1 while a draft answers.", attached)
+        link = status.get("link") or {}
+        for key, text in _GAUGES.items():
+            yield GaugeMetricFamily(f"rayspec_link_{key}", text, float(link.get(key, 0)))
+        for key, text in _COUNTERS.items():
+            yield CounterMetricFamily(f"rayspec_link_{key}", text, float(link.get(key, 0)))
+        for name, text in (
+            ("drafted", "Draft tokens verified, by position in the draft."),
+            ("accepted", "Draft tokens accepted, by position in the draft."),
+        ):
+            family = CounterMetricFamily(
+                f"rayspec_position_{name}_tokens", text, labels=["position"]
+            )
+            for position, count in enumerate(status.get(f"{name}_per_pos", ())):
+                family.add_metric([str(position)], count)
+            yield family

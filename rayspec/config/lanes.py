@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from pydantic import Field, model_validator
 
+from rayspec.config import foreign
 from rayspec.config.fields import Count, Cpus, Env, Gpus, Section
 
 # Keys of vLLM's AsyncEngineArgs that follow from the rest of the configuration, and where to say
@@ -71,6 +72,8 @@ class LaneConfig(Section):
         for key in self.engine_args:
             if key in OWNED_ENGINE_ARGS:
                 raise ValueError(f"engine_args.{key}: {OWNED_ENGINE_ARGS[key]}")
+        if wrong := foreign.unknown(self.engine_args, foreign.ENGINE_ARGS):
+            raise ValueError(f"engine_args.{wrong[0]}: vLLM has no such argument{wrong[1]}")
         tp = self.tensor_parallel_size
         if self.num_gpus is not None and self.num_gpus > 0:
             shares_one = tp == 1 and self.num_gpus <= 1

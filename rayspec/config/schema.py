@@ -6,6 +6,7 @@ from typing import Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from rayspec.config import foreign
 from rayspec.config.drafts import DraftConfig, ModelDraftConfig
 from rayspec.config.fields import Count, Cpus, NonEmpty, Section
 from rayspec.config.lanes import PlainLaneConfig, SpeculativeLaneConfig
@@ -51,8 +52,8 @@ class AppConfig(Section):
     seed: int = Field(0, ge=0, description="Seed of the engines' own random numbers.")
     frontend_args: dict[str, Any] = Field(
         default_factory=dict,
-        description="Arguments of vLLM's OpenAI server (its FrontendArgs), such as "
-        "`enable_auto_tool_choice`, passed on as they are.",
+        description="Settings of vLLM's OpenAI answers (its BaseFrontendArgs), such as "
+        "`enable_auto_tool_choice`, passed on as they are. Host, port and TLS are Serve's.",
     )
     speculative: SpeculativeLaneConfig | None = Field(
         None, description="The lane whose tokens are drafted; may be left out."
@@ -83,6 +84,10 @@ class AppConfig(Section):
             raise ValueError("draft: the speculative lane needs one, such as {kind: ngram}")
         if self.speculative is None and self.draft is not None:
             raise ValueError("draft: remove it or add a 'speculative' lane that uses it")
+        if wrong := foreign.unknown(self.frontend_args, foreign.FRONTEND_ARGS):
+            raise ValueError(
+                f"frontend_args.{wrong[0]}: vLLM's answers have no such setting{wrong[1]}"
+            )
         self._check_k()
         self._check_devices()
         return self

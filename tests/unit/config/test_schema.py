@@ -45,6 +45,15 @@ def test_smallest_configurations() -> None:
         ("plain.num_gpus", 0.5, ""),
         ("plain.num_gpus", 2, "plain.num_gpus = 2: leave it out or set it to tensor_parallel_size"),
         ("plain.engine_args", {"seed": 1}, "plain.engine_args.seed = 1: set 'seed' at the top"),
+        ("plain.engine_args", {"gpu_memory_utilization": 0.8}, ""),
+        (
+            "plain.engine_args",
+            {"gpu_memory_utilisation": 0.8},
+            "plain.engine_args.gpu_memory_utilisation = 0.8: vLLM has no such argument; "
+            "did you mean 'gpu_memory_utilization'?",
+        ),
+        ("frontend_args", {"tool_call_parser": "hermes"}, ""),
+        ("frontend_args", {"port": 1}, "frontend_args.port = 1: vLLM's answers have no such"),
         ("dtype", "fp8", "dtype = 'fp8': must be one of 'auto', 'float32', 'bfloat16' or"),
         ("model", "", "model = '': must not be empty"),
         ("speculative.k_tiers", [0, 2], ""),

@@ -41,10 +41,11 @@ serve: models ## Install, fetch the model, serve APP on port 8000 until Ctrl-C
 test: $(INSTALLED_DEV) models ## Install, fetch the model, run all tests
 	python -m pytest -q
 
-lint: $(INSTALLED_DEV) ## Check style, format and types
+lint: $(INSTALLED_DEV) ## Check style, format, types and docs/structure.md
 	ruff check .
 	ruff format --check .
 	mypy
+	scripts/structure --check
 
 clean: ## Remove the virtual environment and everything generated
 	rm -rf $(VENV) build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

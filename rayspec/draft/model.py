@@ -7,6 +7,7 @@ waits for `piece_s` at most.
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -33,7 +34,8 @@ class ModelDrafterSpec:
     """Which model drafts, for how many sequences, and with how much of the machine.
 
     A sequence that misses more than `catch_up` tokens is prefilled in the background and drafts
-    nothing until then. `threads` limits torch for this process; None leaves it alone.
+    nothing until then. `threads` limits torch in this process; None takes half of the cores on a
+    CPU, because the target computes there too and two pools on the same cores wait for each other.
     """
 
     path: str
@@ -60,9 +62,9 @@ class ModelDrafter:
 
     def start(self) -> None:
         """Load the model and run it once, so that the first round is as fast as the others."""
-        if self._spec.threads is not None:
-            torch.set_num_threads(self._spec.threads)
         spec = self._spec
+        if spec.device == "cpu":
+            torch.set_num_threads(spec.threads or max(1, len(os.sched_getaffinity(0)) // 2))
         forward = Forward(self._load(spec), cells=spec.slots, max_len=spec.max_len)
         with torch.inference_mode():
             forward.fill(Row(0, 0, [0] * _SMALLEST_PIECE))

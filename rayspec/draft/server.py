@@ -141,7 +141,7 @@ class DraftServer:
         poll.register(listener, select.POLLIN)
         with listener:
             while not self._closing.is_set():
-                ready = poll.poll(200)
+                ready = poll.poll(100)
                 self._expire()
                 if not ready:
                     continue

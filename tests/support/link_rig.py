@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from rayspec.draft.base import DraftRequest
 from rayspec.draft.mirror import DraftSequence
@@ -100,9 +100,9 @@ class Target:
         gen, _ = self.requests.pop(slot)
         self.link.delete(slot, gen)
 
-    def step(self, k_want: int = 4, **outcomes: list[int]) -> dict[int, list[int]] | None:
+    def step(self, k_want: int = 4, **outcomes: Sequence[int]) -> dict[int, list[int]] | None:
         """Tell one step; `s0=[1, 2]` are the new tokens of slot 0."""
-        told: dict[int, list[int]] = {int(name[1:]): new for name, new in outcomes.items()}
+        told: dict[int, Sequence[int]] = {int(name[1:]): new for name, new in outcomes.items()}
         for slot, new in told.items():
             self.requests[slot][1].extend(new)
         if self.link.take_fresh():
@@ -112,9 +112,7 @@ class Target:
         elif again := self.link.take_resync():
             self._add(again & self.requests.keys())
             told = {slot: new for slot, new in told.items() if slot not in again}
-        rows = [
-            StepRow(slot, gen, told.get(slot, ())) for slot, (gen, _) in self.requests.items()
-        ]
+        rows = [StepRow(slot, gen, told.get(slot, ())) for slot, (gen, _) in self.requests.items()]
         return self.link.exchange(rows, k_want, self.checksum())
 
     def checksum(self) -> int:
@@ -123,7 +121,7 @@ class Target:
             (slot, gen, TokenHash(tokens)) for slot, (gen, tokens) in self.requests.items()
         )
 
-    def _add(self, slots: set[int]) -> None:
+    def _add(self, slots: Collection[int]) -> None:
         for slot in slots:
             gen, tokens = self.requests[slot]
             self.link.add(slot, gen, self.spec.k_max, 0.0, None, tokens)

@@ -27,9 +27,7 @@ def folder(
 
 def test_the_same_tokens_hash_the_same_however_they_are_written(tmp_path: Path) -> None:
     one = folder(tmp_path / "one")
-    other = folder(
-        tmp_path / "two", vocab=dict(reversed(list(VOCAB.items()))), merges=[["a", "b"]]
-    )
+    other = folder(tmp_path / "two", vocab=dict(reversed(list(VOCAB.items()))), merges=[["a", "b"]])
     assert tokenizer_hash(one) == tokenizer_hash(str(other))
     assert len(tokenizer_hash(one)) == 32
     assert describe_difference(one, other) is None

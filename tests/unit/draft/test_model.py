@@ -68,13 +68,13 @@ def prefill(drafter: ModelDrafter) -> int:
 
 def check(model: Any, drafter: ModelDrafter, wanted: dict[DraftSequence, int]) -> list[list[int]]:
     requests = [DraftRequest(live, k) for live, k in wanted.items()]
-    drafts = drafter.draft(requests)
+    drafts: list[list[int]] = drafter.draft(requests)
     assert drafts == [greedy(model, live.tokens, k) for live, k in wanted.items()]
     return drafts
 
 
 def test_ragged_batches_draft_what_the_model_generates(model: Any) -> None:
-    """Different lengths and k, drafts accepted, partly accepted and rejected, sequences left out."""
+    """Different lengths and k; drafts accepted, cut and rejected; sequences left out."""
     rng = random.Random(1)
     drafter = drafter_of(model)
     lives = [prompt(rng, length) for length in (1, 5, 23, 60)]
@@ -151,7 +151,11 @@ def test_prefill_in_the_background_holds_up_nobody(model: Any) -> None:
 def test_no_drafts_beyond_the_cache_or_without_a_cell(model: Any) -> None:
     rng = random.Random(7)
     drafter = drafter_of(model, slots=2)
-    nearly_full, too_long, waiting = prompt(rng, MAX_LEN - 2), prompt(rng, MAX_LEN + 1), prompt(rng, 3)
+    nearly_full, too_long, waiting = (
+        prompt(rng, MAX_LEN - 2),
+        prompt(rng, MAX_LEN + 1),
+        prompt(rng, 3),
+    )
     for live in (nearly_full, too_long, waiting):
         drafter.add(live)
     prefill(drafter)

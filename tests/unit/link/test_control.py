@@ -38,8 +38,8 @@ def test_messages_arrive_in_order_however_they_are_cut(
     raw_and_channel: tuple[socket.socket, ControlChannel],
 ) -> None:
     raw, channel = raw_and_channel
-    sent = [Ping(1), Add(1, 0, 1, 4, 0.5, None, tuple(range(3000))), Reset(2)]
-    stream = b"".join(map(_framed, sent))
+    sent: list[Message] = [Ping(1), Add(1, 0, 1, 4, 0.5, None, tuple(range(3000))), Reset(2)]
+    stream = b"".join(_framed(message) for message in sent)
     for start in range(0, len(stream), 997):
         raw.sendall(stream[start : start + 997])
     assert [channel.receive(WAIT_S) for _ in sent] == sent
@@ -80,9 +80,13 @@ def test_a_peer_that_stopped_reading_never_blocks_the_sender(
 ) -> None:
     _, channel = raw_and_channel
     message = Add(1, 0, 1, 4, 0.0, None, (0,) * 10_000)
-    with pytest.raises(LinkClosed, match="stopped reading"):
+
+    def flood() -> None:
         for _ in range(6000):
             channel.send(message)
+
+    with pytest.raises(LinkClosed, match="stopped reading"):
+        flood()
     channel.close()
 
 

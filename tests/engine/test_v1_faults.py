@@ -1,0 +1,143 @@
+"""A draft that dies, hangs or comes late costs speed and nothing else; K can be changed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from vllm import SamplingParams
+
+from tests.support.draft_process import DraftProcess
+from tests.support.engines import Engine
+
+pytestmark = pytest.mark.e2e
+
+PROMPTS = [
+    f"Repeat the list {n} times: red green blue yellow red green blue yellow red" for n in range(4)
+]
+GREEDY = SamplingParams(temperature=0, max_tokens=48, ignore_eos=True)
+NGRAM = ("--kind", "ngram")
+RANDOM = ("--kind", "random", "--vocab-size", "49152")
+
+
+@pytest.fixture
+def expected(v1: Engine) -> list[tuple[int, ...]]:
+    return [r.tokens for r in v1.run(PROMPTS, GREEDY)]
+
+
+def test_killed_in_the_middle_and_replaced(
+    v1: Engine, expected: list[tuple[int, ...]], tmp_path: Path
+) -> None:
+    drafted_at: dict[str, int] = {}
+    with (
+        DraftProcess(tmp_path / "first", *NGRAM) as first,
+        DraftProcess(tmp_path / "second", *NGRAM) as second,
+    ):
+        v1.attach(first)
+        deaths = v1.status()["link"]["deaths"]
+
+        def act(step: int, _: Sequence[str]) -> None:
+            if step == 6:
+                drafted_at["kill"] = v1.status()["drafted"]
+                first.kill()
+            elif step == 10:
+                assert v1.wait_for("detached")["link"]["deaths"] == deaths + 1
+                drafted_at["attach"] = v1.status()["drafted"]
+                v1.rpc("rayspec_attach", asdict(second.admit(v1.hello())))
+
+        before = v1.status()["drafted"]
+        results = v1.run(PROMPTS, GREEDY, act)
+        assert second.stats()["mismatches"] == 0
+    assert [r.tokens for r in results] == expected
+    assert drafted_at["kill"] > before
+    # The second one took over in the middle of the same generation.
+    assert v1.wait_for("detached")["drafted"] > drafted_at["attach"]
+
+
+def test_slow_for_a_while(v1: Engine, expected: list[tuple[int, ...]], tmp_path: Path) -> None:
+    with v1.drafting(DraftProcess(tmp_path, *NGRAM)) as draft:
+
+        def act(step: int, _: Sequence[str]) -> None:
+            if step == 4:
+                draft.stop()
+                threading.Timer(1.7, draft.resume).start()
+
+        before = v1.status()["link"]
+        results = v1.run(PROMPTS, GREEDY, act)
+        assert [r.tokens for r in results] == expected
+        slow = v1.status()["link"]
+        assert slow["misses"] - before["misses"] == 1
+        # It is used again once it has caught up.
+        assert v1.run(PROMPTS, GREEDY)[0].drafted > 0
+        assert v1.status()["link"]["received"] > slow["received"]
+        assert v1.status()["link"]["deaths"] == before["deaths"]
+        assert draft.stats()["mismatches"] == 0
+
+
+def test_hung_for_ever(v1: Engine, expected: list[tuple[int, ...]], tmp_path: Path) -> None:
+    with DraftProcess(tmp_path, *NGRAM) as draft:
+        v1.attach(draft)
+
+        def act(step: int, _: Sequence[str]) -> None:
+            if step == 4:
+                draft.stop()
+
+        results = v1.run(PROMPTS, GREEDY, act)
+        assert [r.tokens for r in results] == expected
+        v1.wait_for("detached")
+
+
+def test_aborted_requests_are_forgotten(
+    v1: Engine, expected: list[tuple[int, ...]], tmp_path: Path
+) -> None:
+    with v1.drafting(DraftProcess(tmp_path, *NGRAM)) as draft:
+
+        def act(step: int, ids: Sequence[str]) -> None:
+            if step == 8:
+                v1.abort(ids[:2])
+
+        results = v1.run(PROMPTS, GREEDY, act)
+        assert [r.tokens for r in results] == expected[2:]
+        v1.run(PROMPTS[:1], GREEDY)
+        assert v1.status()["live"] == 1
+        assert draft.stats()["sequences"] <= 1
+
+
+def test_k_of_a_request(v1: Engine, tmp_path: Path) -> None:
+    ks = (0, 1, 3, None)
+    params = [
+        SamplingParams(
+            temperature=0,
+            max_tokens=16,
+            ignore_eos=True,
+            extra_args=None if k is None else {"rayspec": {"k": k}},
+        )
+        for k in ks
+    ]
+    with v1.drafting(DraftProcess(tmp_path, *RANDOM)):
+        results = v1.run(PROMPTS, params)
+    assert results[0].drafted == 0
+    for k, result in zip(ks[1:], results[1:], strict=True):
+        assert result.steps >= 12
+        assert result.drafted == result.steps * (4 if k is None else k)
+
+
+def test_k_of_a_step(v1: Engine, tmp_path: Path) -> None:
+    def drafted(k: int | None) -> list[int]:
+        v1.rpc("rayspec_set_k", k)
+        # The scheduler hears of K with the outcome of the next step.
+        v1.run(PROMPTS[:1], SamplingParams(temperature=0, max_tokens=3, ignore_eos=True))
+        before = v1.status()["drafted_per_pos"]
+        v1.run(PROMPTS, SamplingParams(temperature=0, max_tokens=8, ignore_eos=True))
+        after = v1.status()["drafted_per_pos"]
+        return [a - b for a, b in zip(after, before, strict=True)]
+
+    with v1.drafting(DraftProcess(tmp_path, *RANDOM)):
+        assert drafted(0) == [0, 0, 0, 0]
+        first, *others = drafted(1)
+        assert first >= 20
+        assert others == [0, 0, 0]
+        assert min(drafted(None)) >= 20

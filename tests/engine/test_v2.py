@@ -1,0 +1,99 @@
+"""Model Runner V2, which drives GPUs, with its kernels interpreted on the CPU."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from vllm import SamplingParams
+from vllm.sampling_params import StructuredOutputsParams
+
+from tests.support.draft_process import DraftProcess
+from tests.support.engines import Engine
+
+pytestmark = pytest.mark.e2e
+
+PROMPTS = [
+    "red green blue red green blue red green " * 6,
+    "one two three one two three one two",
+    "a b a b a b a b",
+    "x y z " * 25,
+]
+GREEDY = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True)
+NGRAM = ("--kind", "ngram")
+
+
+@pytest.fixture(scope="module")
+def reference() -> list[tuple[int, ...]]:
+    """Filled by the first test: both engines compute the same model."""
+    return []
+
+
+def expect(engine: Engine, reference: list[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    if not reference:
+        reference.extend(r.tokens for r in engine.run(PROMPTS, GREEDY))
+    return reference
+
+
+def test_drafts_change_no_token(
+    v2: Engine, reference: list[tuple[int, ...]], tmp_path: Path
+) -> None:
+    expected = expect(v2, reference)
+    preemptions = v2.metric("vllm:num_preemptions")
+    with v2.drafting(DraftProcess(tmp_path, *NGRAM)) as draft:
+        results = v2.run(PROMPTS, GREEDY)
+        assert draft.stats()["mismatches"] == 0
+    assert [r.tokens for r in results] == expected
+    assert v2.metric("vllm:num_preemptions") > preemptions
+    status = v2.status()
+    assert status["accepted"] > 0
+    assert status["link"]["misses"] == 0
+
+
+def test_killed_in_the_middle(v2: Engine, reference: list[tuple[int, ...]], tmp_path: Path) -> None:
+    expected = expect(v2, reference)
+    with DraftProcess(tmp_path, *NGRAM) as draft:
+        v2.attach(draft)
+
+        def act(step: int, _: Sequence[str]) -> None:
+            if step == 6:
+                draft.kill()
+
+        results = v2.run(PROMPTS, GREEDY, act)
+    assert [r.tokens for r in results] == expected
+
+
+def test_k_of_a_step_and_grammar(v2: Engine, tmp_path: Path) -> None:
+    grammar = StructuredOutputsParams(choice=["red", "green", "blue"])
+    params = [
+        SamplingParams(temperature=0, max_tokens=8, structured_outputs=grammar),
+        SamplingParams(temperature=0, max_tokens=8, ignore_eos=True),
+    ]
+    expected = v2.run(PROMPTS[:2], params)
+    random = DraftProcess(tmp_path, "--kind", "random", "--vocab-size", "49152")
+    with v2.drafting(random):
+        results = v2.run(PROMPTS[:2], params)
+        assert v2.status()["drafted_per_pos"][2] > 0
+        v2.rpc("rayspec_set_k", 2)  # not a declared width: the next narrower one is taken
+        v2.run(PROMPTS[2:3], SamplingParams(temperature=0, max_tokens=3, ignore_eos=True))
+        before = v2.status()["drafted_per_pos"]
+        narrow = v2.run(PROMPTS[:2], params)
+        after = v2.status()["drafted_per_pos"]
+        v2.rpc("rayspec_set_k", None)
+    for outcome in (results, narrow):
+        assert [r.tokens for r in outcome] == [e.tokens for e in expected]
+        assert outcome[0].text in ("red", "green", "blue")
+    assert after[0] > before[0]
+    assert after[1:] == before[1:]
+
+
+def test_two_ranks(v2_tp2: Engine, reference: list[tuple[int, ...]], tmp_path: Path) -> None:
+    expected = expect(v2_tp2, reference)
+    with v2_tp2.drafting(DraftProcess(tmp_path, *NGRAM)) as draft:
+        results = v2_tp2.run(PROMPTS, GREEDY)
+        assert draft.stats()["mismatches"] == 0
+    assert [r.tokens for r in results] == expected
+    first, second = v2_tp2.rpc("rayspec_status")
+    assert first["accepted"] > 0
+    assert second["state"] == "disabled"  # the link is on the first rank alone

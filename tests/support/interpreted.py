@@ -1,0 +1,13 @@
+"""The V2 model runner's worker on a CPU, with its kernels in Triton's interpreter."""
+
+from __future__ import annotations
+
+from rayspec_triton_cpu.interpreter import accept_integer_masks
+
+from rayspec.vllm_ext import worker_cpu
+
+accept_integer_masks()
+
+
+class Worker(worker_cpu.Worker):
+    """Nothing more: importing this module is what makes the kernels run."""

@@ -118,9 +118,7 @@ class StepLoop:
             try:
                 step = peer.advance()
             except Exception as error:
-                expected = isinstance(error, LinkError)
-                logger.warning("target is dropped: %s", error, exc_info=not expected)
-                peer.leave()
+                _give_up(peer, error)
                 continue
             if step is not None:
                 due.append((peer, step, peer.requests(step)))
@@ -133,9 +131,8 @@ class StepLoop:
         for peer, step, requests in due:
             try:
                 peer.reply(step, requests, drafts[at : at + len(requests)], took_us)
-            except LinkError as error:
-                logger.info("target is gone: %s", error)
-                peer.leave()
+            except Exception as error:
+                _give_up(peer, error)
             at += len(requests)
             self._counters.answered += 1
         return True
@@ -173,3 +170,9 @@ class StepLoop:
             peer.mirror.clear()
             peer.released.set()
         return peers
+
+
+def _give_up(peer: Peer, error: Exception) -> None:
+    """Let one target go, so that the others are served on."""
+    logger.warning("target is dropped: %s", error, exc_info=not isinstance(error, LinkError))
+    peer.leave()

@@ -52,7 +52,9 @@ async def stream(app: AsgiApp, call: Call) -> AsyncGenerator[ResponseStart | byt
         return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
-        if message["type"] == "http.response.start":
+        if client_gone.is_set():
+            await asyncio.sleep(0)  # lets a cancellation reach an application that never waits
+        elif message["type"] == "http.response.start":
             headers = tuple(
                 (name.decode("latin-1"), value.decode("latin-1"))
                 for name, value in message.get("headers", ())
@@ -65,7 +67,8 @@ async def stream(app: AsgiApp, call: Call) -> AsyncGenerator[ResponseStart | byt
         try:
             await app(_scope(call), receive, send)
         finally:
-            await items.put(None)
+            if not client_gone.is_set():
+                await items.put(None)
 
     task = asyncio.create_task(run())
     try:
@@ -74,11 +77,9 @@ async def stream(app: AsgiApp, call: Call) -> AsyncGenerator[ResponseStart | byt
         await task
     finally:
         client_gone.set()
-        if not task.done():
-            task.cancel()
-            # A full queue would hold the task's last put for ever.
-            while not items.empty():
-                items.get_nowait()
+        while not items.empty():
+            items.get_nowait()  # frees a put that waits for room
+        task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await task
 

@@ -47,10 +47,15 @@ class ServeDeployment:
         self._handle: Any = handle
 
     async def broadcast(self, method: str, timeout_s: float) -> list[Any]:
-        """Call `method` on every replica; leave out those that fail or take over `timeout_s`."""
+        """Call `method` on every replica; leave out those that fail or take over `timeout_s`.
+
+        Raises `LaneDown` when there is no replica.
+        """
         try:
             response = self._handle.broadcast(method)
             results = await response.results_async(timeout_s=timeout_s, return_exceptions=True)
+        except DeploymentUnavailableError as error:
+            raise LaneDown("no replica") from error
         except (*_DOWN, TimeoutError):
             return []
         return [result for result in results if not isinstance(result, BaseException)]

@@ -11,8 +11,8 @@ import contextlib
 import logging
 from collections.abc import Mapping
 
-from rayspec.ingress.lanes import ServeDeployment
-from rayspec.routing import EngineSnapshot, Lane, Router
+from rayspec.ingress.lanes import LaneDown, ServeDeployment
+from rayspec.routing import Lane, Router
 
 __all__ = ["LaneMonitor"]
 
@@ -44,13 +44,16 @@ class LaneMonitor:
 
     async def poll(self) -> None:
         """Take one round of snapshots."""
-        answers = await asyncio.gather(
-            *(lane.broadcast("snapshot", timeout_s=2 * POLL_S) for lane in self._lanes.values())
-        )
-        for snapshots in answers:
-            for snapshot in snapshots:
-                if isinstance(snapshot, EngineSnapshot):
-                    self._router.observe(snapshot)
+        await asyncio.gather(*(self._poll(lane) for lane in self._lanes))
+
+    async def _poll(self, lane: Lane) -> None:
+        try:
+            snapshots = await self._lanes[lane].broadcast("snapshot", timeout_s=2 * POLL_S)
+        except LaneDown:
+            self._router.ledger.forget(lane)
+            return
+        for snapshot in snapshots:
+            self._router.observe(snapshot)
 
     async def _run(self) -> None:
         while True:

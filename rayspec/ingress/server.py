@@ -32,6 +32,8 @@ __all__ = ["Ingress", "api"]
 api = FastAPI(title="rayspec", docs_url=None, redoc_url=None)
 refusal.install(api)
 
+# Ten polls: a lane that has no replica is known at once, so this is only for one that hangs.
+_SNAPSHOT_EXPIRY_S = 10.0
 # What vLLM reads from headers; anything else stays at the ingress.
 _FORWARDED = (
     "content-type",
@@ -68,6 +70,7 @@ class Ingress:
             tuple(self._lanes),
             time.monotonic,
             known_classes={*BUILTIN_CLASSES, *named},
+            snapshot_expiry_s=_SNAPSHOT_EXPIRY_S,
         )
         self._relay = Relay(
             self._lanes, self._router, self._metrics, timeout_s=spec.request_timeout_s

@@ -69,10 +69,13 @@ def decide(
     """Choose one of `lanes`, those that exist, and say why; the first rule that applies decides.
 
     An explicit wish of the request; constrained generation; the only lane; the setting of the
-    class; a lost draft; measured acceptance; concurrency; else speculation.
+    class; a lost draft; measured acceptance; concurrency; else speculation. A lane of which no
+    replica reports is not chosen while the other has some: its requests would wait for a restart.
     """
     own = spec.classes.get(request.workload_class, _ALL_DEFAULT)
     lane, rule, detail = _choose(request, lanes, acceptance, spec, own, history)
+    if not lanes[lane].replicas and lane.other in lanes and lanes[lane.other].replicas:
+        lane, rule, detail = lane.other, Rule.DOWN, f"no replica of the {lane} lane reports"
     k = None
     if lane is Lane.SPECULATIVE:
         k = own.k if request.k is None else request.k

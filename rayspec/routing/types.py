@@ -73,6 +73,7 @@ class Rule(StrEnum):
     EXPLORE = "explore"
     CONCURRENCY = "concurrency"
     DEFAULT = "default"
+    DOWN = "down"
     SPILL = "spill"
 
 

@@ -294,3 +294,20 @@ def test_more_load_never_brings_a_request_into_the_speculative_lane(
     after = decide(request_view, busier, acceptance, spec, history).lane
 
     assert not (before is P and after is S)
+
+
+DOWN = LaneView(S, replicas=0, attached=None)
+UP = LaneView(P, replicas=1, attached=False)
+
+
+@pytest.mark.parametrize("view", [CHAT, WANTS_ON])
+def test_a_lane_without_replicas_is_replaced_by_one_that_has_some(view: RequestView) -> None:
+    decision = decide(view, {S: DOWN, P: UP}, UNKNOWN, SPEC)
+
+    assert (decision.lane, decision.rule) == (P, Rule.DOWN)
+
+
+def test_before_any_replica_reports_the_policy_chooses_as_ever() -> None:
+    decision = decide(CHAT, {S: DOWN, P: replace(UP, replicas=0)}, UNKNOWN, SPEC)
+
+    assert (decision.lane, decision.rule) == (S, Rule.DEFAULT)

@@ -57,6 +57,7 @@ def test_a_request_of_many_sequences_counts_as_many(router: Router) -> None:
 
 def test_another_ingress_s_load_is_seen_through_the_engine(router: Router) -> None:
     router.observe(EngineSnapshot(S, "a", 1.0, 1, 1, 0.1, attached=True))
+    router.observe(EngineSnapshot(P, "b", 1.0, 0, 0, 0.0, attached=False))
 
     assert router.admit(CHAT).decision.rule == Rule.CONCURRENCY
 

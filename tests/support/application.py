@@ -1,0 +1,129 @@
+"""The real application, started as a user starts it: `serve run FILE`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Self
+
+import httpx
+import psutil
+
+ROOT = Path(__file__).resolve().parents[2]
+BASE_URL = "http://127.0.0.1:8000"
+START_TIMEOUT_S = 300.0
+STOP_TIMEOUT_S = 60.0
+
+
+class Application:
+    """`serve run deployments/NAME`, from its start to Ctrl-C."""
+
+    def __init__(self, name: str, log: Path) -> None:
+        self._file = ROOT / "deployments" / name
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+        self.first_answer_s = 0.0
+
+    def __enter__(self) -> Self:
+        started = time.monotonic()
+        serve = Path(sys.executable).with_name("serve")
+        with self._log.open("wb") as log:
+            self._process = subprocess.Popen(
+                [serve, "run", self._file],
+                cwd=ROOT,
+                env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        try:
+            self.wait_for(lambda: self.health() is not None, START_TIMEOUT_S)
+            self.first_answer_s = time.monotonic() - started
+            self.wait_for(self.complete, START_TIMEOUT_S)
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Press Ctrl-C, and end what is left after a while."""
+        process = self._process
+        if process is None:
+            return
+        tree = [process.pid, *(child.pid for child in _children(process.pid))]
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+        for pid in tree:
+            if psutil.pid_exists(pid):
+                psutil.Process(pid).kill()
+
+    def wait_for(self, condition: Callable[[], Any], timeout_s: float) -> None:
+        """Wait until `condition` holds; fails with the end of the log if it never does."""
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            ended = self._process is None or self._process.poll() is not None
+            if ended or time.monotonic() > deadline:
+                raise AssertionError(f"the application is not where it should be:\n{self.tail()}")
+            time.sleep(0.25)
+
+    def tail(self) -> str:
+        """Return the end of what the application printed."""
+        return self._log.read_text(errors="replace")[-8000:]
+
+    def health(self) -> dict[str, Any] | None:
+        """Return the lanes' state once one can answer."""
+        try:
+            response = httpx.get(f"{BASE_URL}/health", timeout=10)
+        except httpx.HTTPError:
+            return None
+        return dict(response.json()["lanes"]) if response.status_code == 200 else None
+
+    def complete(self) -> bool:
+        """Whether both lanes run and the draft is attached."""
+        lanes = self.health() or {}
+        return (
+            all(lane["replicas"] for lane in lanes.values())
+            and lanes["speculative"]["draft_attached"]
+        )
+
+    def draft_processes(self) -> list[psutil.Process]:
+        """Return the processes of the draft deployment's replicas."""
+        return [p for p in psutil.process_iter(["cmdline"]) if _is_draft(p)]
+
+    def metrics(self) -> Iterator[Any]:
+        """Return the samples of one scrape."""
+        from prometheus_client.parser import text_string_to_metric_families
+
+        text = httpx.get(f"{BASE_URL}/metrics", timeout=30).raise_for_status().text
+        for family in text_string_to_metric_families(text):
+            yield from family.samples
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Return the sum of a metric's samples that carry `labels`."""
+        return sum(
+            sample.value
+            for sample in self.metrics()
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
+
+def _children(pid: int) -> list[psutil.Process]:
+    try:
+        return psutil.Process(pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _is_draft(process: psutil.Process) -> bool:
+    return any(":Draft" in part for part in process.info["cmdline"] or ())

@@ -1,0 +1,238 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from starlette.responses import Response, StreamingResponse
+
+from rayspec.engine.messages import Begin, Call, End, Generation
+from rayspec.errors import Overloaded, Unavailable
+from rayspec.ingress.lanes import LaneDown, LaneFull
+from rayspec.ingress.relay import Relay, RequestTimeout
+from rayspec.routing import Decision, EngineSnapshot, Lane, PolicySpec, RequestView, Router
+from rayspec.routing.types import Speculation
+from rayspec.telemetry.metrics import IngressMetrics
+
+S, P = Lane.SPECULATIVE, Lane.PLAIN
+CHAT = RequestView("chat")
+JSON = (("content-type", "application/json"), ("content-length", "5"))
+SSE = (("content-type", "text/event-stream; charset=utf-8"),)
+GENERATION = Generation(prompt_tokens=3, output_tokens=9, steps=4, drafted=10, accepted=5)
+Script = list[Begin | bytes | End | Exception | float]
+
+
+def snapshot(lane: Lane) -> EngineSnapshot:
+    return EngineSnapshot(lane, f"{lane}-1", 1.0, 0, 0, 0.0, attached=lane is S)
+
+
+def answer(lane: Lane, *body: bytes | Exception | float, headers: Any = JSON) -> Script:
+    begin = Begin(200, headers, snapshot(lane))
+    return [begin, *body, End(GENERATION, snapshot(lane))]
+
+
+class ScriptedLane:
+    """Plays one script per call: items to yield, errors to raise, seconds to sleep."""
+
+    def __init__(self, *scripts: Script) -> None:
+        self._scripts = list(scripts)
+        self.calls: list[Call] = []
+        self.open = 0
+
+    async def stream(self, call: Call) -> AsyncGenerator[Begin | bytes | End, None]:
+        self.calls.append(call)
+        self.open += 1
+        try:
+            for item in self._scripts.pop(0):
+                if isinstance(item, Exception):
+                    raise item
+                if isinstance(item, float):
+                    await asyncio.sleep(item)
+                else:
+                    yield item
+        finally:
+            self.open -= 1
+
+
+class Bench:
+    """A relay between scripted lanes; checks that nothing stays behind."""
+
+    def __init__(self, timeout_s: float | None = None, **scripts: list[Script]) -> None:
+        self.lanes = {Lane(name): ScriptedLane(*lane) for name, lane in scripts.items()}
+        self.router = Router(PolicySpec(), tuple(self.lanes), lambda: 0.0)
+        self.metrics = IngressMetrics()
+        self.relay = Relay(self.lanes, self.router, self.metrics, timeout_s=timeout_s)
+
+    async def ask(self, view: RequestView = CHAT) -> Response:
+        return await self.relay.respond(view, make_call)
+
+    def check_empty(self) -> None:
+        assert all(lane.open == 0 for lane in self.lanes.values())
+        assert all(self.router.ledger.in_flight(lane) == 0 for lane in Lane)
+        for lane in self.lanes:
+            value = self.metrics.registry.get_sample_value("rayspec_in_flight", {"lane": lane})
+            assert not value
+
+
+def make_call(decision: Decision) -> Call:
+    return Call("POST", "/v1/completions", body=f"k={decision.k}".encode())
+
+
+async def read(response: Response) -> bytes:
+    if not isinstance(response, StreamingResponse):
+        return bytes(response.body)
+    async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
+        return b"".join([bytes(chunk) async for chunk in chunks])
+
+
+async def test_whole_answer_with_headers_that_say_why() -> None:
+    bench = Bench(speculative=[answer(S, b"he", b"llo")], plain=[])
+    response = await bench.ask()
+
+    assert await read(response) == b"hello"
+    assert response.headers["content-length"] == "5"
+    assert response.headers["x-rayspec-lane"] == "speculative"
+    assert response.headers["x-rayspec-class"] == "chat"
+    assert response.headers["x-rayspec-reason"].startswith("default")
+    bench.check_empty()
+
+
+async def test_stream_is_passed_on_and_settled_at_its_end() -> None:
+    bench = Bench(speculative=[answer(S, b"data: 1\n\n", b"data: 2\n\n", headers=SSE)], plain=[])
+    response = await bench.ask()
+
+    assert isinstance(response, StreamingResponse)
+    assert bench.router.ledger.in_flight(S) == 1
+    assert await read(response) == b"data: 1\n\ndata: 2\n\n"
+    bench.check_empty()
+
+
+async def test_acceptance_is_learnt() -> None:
+    bench = Bench(speculative=[answer(S, b"x")], plain=[])
+    await bench.ask()
+
+    assert bench.router.acceptance.estimate("chat").mean == 0.5
+
+
+async def test_a_stream_that_its_client_leaves_is_settled() -> None:
+    bench = Bench(speculative=[answer(S, b"data: 1\n\n", 60.0, headers=SSE)], plain=[])
+    response = await bench.ask()
+    assert isinstance(response, StreamingResponse)
+    chunks: Any = response.body_iterator
+    await anext(chunks)
+    await chunks.aclose()
+
+    bench.check_empty()
+
+
+async def test_a_request_that_is_cancelled_is_settled() -> None:
+    bench = Bench(speculative=[[60.0]], plain=[])
+    task = asyncio.create_task(bench.ask())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    bench.check_empty()
+
+
+async def test_a_full_lane_spills() -> None:
+    bench = Bench(speculative=[[LaneFull()]], plain=[answer(P, b"x")])
+    response = await bench.ask()
+
+    assert response.headers["x-rayspec-lane"] == "plain"
+    assert response.headers["x-rayspec-reason"] == "spill speculative lane full"
+    bench.check_empty()
+
+
+async def test_a_wish_is_kept_while_the_lane_is_full() -> None:
+    bench = Bench(speculative=[[LaneFull()]], plain=[answer(P, b"x")])
+    with pytest.raises(Overloaded):
+        await bench.ask(RequestView("chat", Speculation.ON))
+
+    bench.check_empty()
+
+
+async def test_a_wish_is_not_kept_when_the_lane_is_gone() -> None:
+    bench = Bench(speculative=[[LaneDown("died")]], plain=[answer(P, b"x")])
+    response = await bench.ask(RequestView("chat", Speculation.ON))
+
+    assert response.headers["x-rayspec-reason"] == "spill speculative lane down"
+    bench.check_empty()
+
+
+async def test_both_lanes_full_is_an_overload() -> None:
+    bench = Bench(speculative=[[LaneFull()]], plain=[[LaneFull()]])
+    with pytest.raises(Overloaded):
+        await bench.ask()
+
+    bench.check_empty()
+
+
+async def test_both_lanes_down_is_unavailable() -> None:
+    bench = Bench(speculative=[[LaneDown("died")]], plain=[[LaneDown("died")]])
+    with pytest.raises(Unavailable):
+        await bench.ask()
+
+    bench.check_empty()
+
+
+async def test_a_replica_that_dies_in_a_whole_answer_costs_only_time() -> None:
+    dying = answer(S, b"he", LaneDown("died"))
+    bench = Bench(speculative=[dying], plain=[answer(P, b"hello")])
+    response = await bench.ask()
+
+    assert await read(response) == b"hello"
+    assert response.headers["x-rayspec-reason"] == "spill speculative lane down"
+    bench.check_empty()
+
+
+async def test_a_replica_that_dies_in_a_stream_ends_it_with_an_error() -> None:
+    dying = answer(S, b"data: 1\n\n", LaneDown("died"), headers=SSE)
+    bench = Bench(speculative=[dying], plain=[])
+    body = await read(await bench.ask())
+
+    assert body.startswith(b'data: 1\n\ndata: {"error": ')
+    assert body.endswith(b"data: [DONE]\n\n")
+    bench.check_empty()
+
+
+@pytest.mark.parametrize("script", [[], [b"early"], [Begin(200, JSON, snapshot(S))]])
+async def test_an_answer_that_breaks_the_protocol_counts_as_a_dead_replica(script: Script) -> None:
+    bench = Bench(speculative=[script], plain=[answer(P, b"x")])
+    response = await bench.ask()
+
+    assert response.headers["x-rayspec-lane"] == "plain"
+    bench.check_empty()
+
+
+async def test_timeout_before_and_in_an_answer() -> None:
+    bench = Bench(timeout_s=0.05, speculative=[[60.0], answer(S, b"a", 60.0)], plain=[])
+    for _ in range(2):
+        with pytest.raises(RequestTimeout):
+            await bench.ask()
+
+    bench.check_empty()
+
+
+async def test_timeout_in_a_stream_ends_it_with_an_error() -> None:
+    slow = answer(S, b"data: 1\n\n", 60.0, headers=SSE)
+    bench = Bench(timeout_s=0.05, speculative=[slow], plain=[])
+    body = await read(await bench.ask())
+
+    assert b"TimeoutError" in body
+    bench.check_empty()
+
+
+async def test_the_lane_is_told_the_decided_k() -> None:
+    bench = Bench(speculative=[answer(S, b"x")], plain=[answer(P, b"x")])
+    bench.router.observe(snapshot(P))
+    bench.router.observe(snapshot(S))
+    await bench.ask(RequestView("chat", k=3))
+    await bench.ask(RequestView("chat", Speculation.OFF, k=3))
+
+    assert bench.lanes[S].calls[0].body == b"k=3"
+    assert bench.lanes[P].calls[0].body == b"k=None"

@@ -10,7 +10,7 @@ import ast
 import importlib.metadata
 import importlib.util
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
@@ -69,14 +69,32 @@ COMMON = (
     ),
     Hook("vllm.v1.core.sched.async_scheduler", "AsyncScheduler"),
     Hook("vllm.v1.outputs", "ModelRunnerOutput", members=("req_ids", "sampled_token_ids")),
+)
+# What it takes to say why speculation is off, also on a vLLM that nothing else fits.
+WORKERS: dict[str, tuple[Hook, ...]] = {
+    "cpu": (
+        Hook(
+            "vllm.v1.worker.cpu_worker",
+            "CPUWorker",
+            members=("compile_or_warm_up_model", "determine_available_memory", "init_device"),
+        ),
+    ),
+    "cuda": (
+        Hook(
+            "vllm.v1.worker.gpu_worker",
+            "Worker",
+            members=("compile_or_warm_up_model", "determine_available_memory", "init_device"),
+        ),
+    ),
+}
+RUNNING = (
     Hook(
         "vllm.v1.worker.gpu_worker",
         "Worker",
-        members=("execute_model", "init_device", "sample_tokens", "shutdown"),
+        members=("execute_model", "sample_tokens", "shutdown", "use_v2_model_runner"),
     ),
 )
 V1 = (
-    Hook("vllm.v1.worker.cpu_worker", "CPUWorker", members=("compile_or_warm_up_model",)),
     Hook("vllm.v1.spec_decode.custom_class_proposer", "create_custom_proposer", ("vllm_config",)),
     Hook(
         "vllm.v1.worker.gpu_model_runner",
@@ -115,15 +133,22 @@ V2 = (
     ),
     Hook("vllm.distributed.parallel_state", "get_tp_group"),
 )
-HOOKS: dict[str, tuple[Hook, ...]] = {"cpu": COMMON + V1, "cuda": COMMON + V2}
+HOOKS: dict[str, tuple[Hook, ...]] = {
+    "cpu": WORKERS["cpu"] + RUNNING + COMMON + V1,
+    "cuda": WORKERS["cuda"] + RUNNING + COMMON + V2,
+}
 
 
 @dataclass(frozen=True, slots=True)
 class Compat:
-    """The outcome of a check; `problems` is empty when speculation can be installed."""
+    """The outcome of a check; `problems` is empty when speculation can be installed.
+
+    `worker` says whether at least our worker can be, which reports the problems.
+    """
 
     version: str
-    problems: tuple[str, ...] = field(default=())
+    problems: tuple[str, ...] = ()
+    worker: bool = True
 
     @property
     def ok(self) -> bool:
@@ -159,11 +184,12 @@ def check(
     version = installed_version() if version is None else version
     source = _module_tree if source is None else source
     if version == "none":
-        return Compat(version, ("vLLM is not installed",))
+        return Compat(version, ("vLLM is not installed",), worker=False)
+    worker = not any(_problem(hook, source) for hook in WORKERS[device])
     if version.split(".")[:2] != SUPPORTED.split("."):
-        return Compat(version, (f"the hooks are written for {SUPPORTED}",))
+        return Compat(version, (f"the hooks are written for {SUPPORTED}",), worker)
     problems = [problem for hook in HOOKS[device] if (problem := _problem(hook, source))]
-    return Compat(version, tuple(problems))
+    return Compat(version, tuple(problems), worker)
 
 
 def _problem(hook: Hook, source: Callable[[str], ast.Module | None]) -> str | None:

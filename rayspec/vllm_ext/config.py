@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-__all__ = ["ADDITIONAL_CONFIG_KEY", "ExtConfig"]
+__all__ = ["ADDITIONAL_CONFIG_KEY", "STEP_K_ATTRIBUTE", "ExtConfig"]
 
 ADDITIONAL_CONFIG_KEY = "rayspec"
+# On vLLM's ModelRunnerOutput: the K that the worker wants from now on.
+STEP_K_ATTRIBUTE = "rayspec_k"
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,7 +52,8 @@ def speculative_engine_args(
         ext = replace(ext, disabled_reason="disabled by configuration")
     if not ext.enabled:
         logger.warning("speculation is off: %s", ext.disabled_reason)
-        return {**base, "worker_cls": WORKERS[device], **_extra(base, ext)}
+        reporter = {"worker_cls": WORKERS[device]} if compatibility.worker else {}
+        return {**base, **reporter, **_extra(base, ext)}
     tiers = sorted({0, num_speculative_tokens, *k_tiers})
     if tiers[0] < 0 or tiers[-1] > num_speculative_tokens:
         raise ValueError(f"k_tiers must lie within 0..{num_speculative_tokens}, not {k_tiers}")

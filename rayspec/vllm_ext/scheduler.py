@@ -13,11 +13,11 @@ from typing import Any
 from vllm.v1.core.sched.async_scheduler import AsyncScheduler
 from vllm.v1.core.sched.scheduler import Scheduler
 
-__all__ = ["STEP_K_ATTRIBUTE", "RayspecAsyncScheduler", "RayspecScheduler", "create_scheduler"]
+from rayspec.vllm_ext.config import STEP_K_ATTRIBUTE
+
+__all__ = ["RayspecAsyncScheduler", "RayspecScheduler", "StepK", "create_scheduler"]
 
 logger = logging.getLogger(__name__)
-
-STEP_K_ATTRIBUTE = "rayspec_k"
 
 
 class StepK:

@@ -7,14 +7,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
-from vllm.distributed.parallel_state import get_pp_group, get_tp_group
-
 from rayspec.link.target import TargetLink
 from rayspec.link.ticket import Ticket
-from rayspec.vllm_ext.config import ExtConfig
+from rayspec.vllm_ext.config import STEP_K_ATTRIBUTE, ExtConfig
 from rayspec.vllm_ext.guard import Guard
 from rayspec.vllm_ext.params import link_spec
-from rayspec.vllm_ext.scheduler import STEP_K_ATTRIBUTE
 from rayspec.vllm_ext.session import SessionSpec, TargetSession, TokenSource
 from rayspec.vllm_ext.status import status
 
@@ -40,7 +37,8 @@ class RayspecWorker:
     """Mixin in front of a vLLM worker class: holds the link and feeds it from the steps.
 
     The link is on the first tensor-parallel rank; the other ranks take part in the drafting hook
-    only. Nothing here raises into vLLM.
+    only. Nothing here raises into vLLM. Where the extension is disabled, vLLM's modules are left
+    alone but for the worker itself, because this may be a vLLM that the hooks do not fit.
     """
 
     _guard: Guard
@@ -60,31 +58,33 @@ class RayspecWorker:
         self._ext = ExtConfig.from_additional_config(me.vllm_config.additional_config)
         if not self._ext.enabled:
             logger.warning("speculation is off: %s", self._ext.disabled_reason)
-        elif me.vllm_config.speculative_config is not None and get_pp_group().is_last_rank:
+        elif me.vllm_config.speculative_config is not None:
             self._install()
 
     def _install(self) -> None:
+        from vllm.distributed.parallel_state import get_pp_group, get_tp_group
+
+        if not get_pp_group().is_last_rank:
+            return
         me: Any = self
         runner: Any = me.model_runner
+        first = get_tp_group().rank_in_group == 0
         if me.use_v2_model_runner:
             from rayspec.vllm_ext.speculator import RemoteSpeculator, StateTokens
 
             states = StateTokens(runner.req_states)
-            session = self._open_session(states)
+            session = self._open_session(states) if first else None
             self._carrier = runner.speculator = RemoteSpeculator(
                 me.vllm_config, runner.device, states, session, self._guard
             )
-            return
-        from rayspec.vllm_ext.proposer import RunnerTokens
+        elif first:
+            from rayspec.vllm_ext.proposer import RunnerTokens
 
-        tokens = RunnerTokens(runner)
-        if (v1_session := self._open_session(tokens)) is not None:
-            runner.drafter.bind(runner, tokens, v1_session, self._guard)
+            tokens = RunnerTokens(runner)
+            runner.drafter.bind(runner, tokens, self._open_session(tokens), self._guard)
             self._carrier = runner.drafter
 
-    def _open_session(self, source: TokenSource) -> TargetSession | None:
-        if get_tp_group().rank_in_group != 0:
-            return None
+    def _open_session(self, source: TokenSource) -> TargetSession:
         me: Any = self
         spec = link_spec(me.vllm_config, self._ext)
         self._link = TargetLink(spec)

@@ -7,9 +7,9 @@ import sys
 import pytest
 
 from rayspec.vllm_ext import compat
-from rayspec.vllm_ext.compat import COMMON, V1, V2, Device, Hook
+from rayspec.vllm_ext.compat import HOOKS, Device, Hook
 
-SOURCES = {hook.module: ast.parse("") for hook in (*COMMON, *V1, *V2)}
+SOURCES = {hook.module: ast.parse("") for hooks in HOOKS.values() for hook in hooks}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
@@ -33,6 +33,7 @@ def test_another_version_does_not_fit(version: str) -> None:
     result = compat.check("cpu", version=version)
     assert not result.ok
     assert version in (result.reason or "")
+    assert result.worker
 
 
 @pytest.mark.parametrize("version", ["0.32.0", "0.32.7", "0.32.1+cpu"])
@@ -46,7 +47,8 @@ def test_no_vllm() -> None:
 
 def test_every_missing_hook_is_named() -> None:
     result = compat.check("cpu", version="0.32.0", source=SOURCES.get)
-    assert len(result.problems) == len(COMMON) + len(V1)
+    assert len(result.problems) == len(HOOKS["cpu"])
+    assert not result.worker
 
 
 @pytest.mark.parametrize(
@@ -65,6 +67,7 @@ def test_parameters_and_members(
 ) -> None:
     hooks = (Hook("mod", "A", members=("z",)), Hook("mod", "A.f", ("x", "y")))
     monkeypatch.setattr(compat, "HOOKS", {"cpu": hooks})
+    monkeypatch.setattr(compat, "WORKERS", {"cpu": ()})
     result = compat.check("cpu", version="0.32.0", source={"mod": ast.parse(source)}.get)
     if problem is None:
         assert result.ok

@@ -62,6 +62,17 @@ def test_a_vllm_that_does_not_fit_runs_without_speculation() -> None:
     ext = ExtConfig.from_additional_config(args["additional_config"])
     assert not ext.enabled
     assert ext.disabled_reason == "vLLM 9.9: no hook"
+    assert args["worker_cls"] == "rayspec.vllm_ext.worker_cpu.Worker"
+
+
+def test_without_a_worker_to_derive_from_vllm_is_stock() -> None:
+    args = speculative_engine_args(
+        BASE,
+        device="cpu",
+        num_speculative_tokens=4,
+        compatibility=Compat("9.9", ("no worker",), worker=False),
+    )
+    assert args.keys() == BASE.keys()
 
 
 def test_disabled_by_configuration() -> None:

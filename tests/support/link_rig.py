@@ -16,7 +16,7 @@ from rayspec.link.target import TargetLink
 from rayspec.link.ticket import Ticket
 
 # Generous: nothing passes by waiting, so only a failing test ever takes this long.
-WAIT_S = 60.0
+WAIT_S = 120.0
 SPEC = LinkSpec(
     slots=4,
     k_max=4,

@@ -86,7 +86,7 @@ def test_abort_releases_its_threads_while_the_peer_is_silent() -> None:
 
 
 def test_a_store_that_is_gone_is_a_closed_link() -> None:
-    store, port = host_store(HOST, timeout_s=1.0)
+    store, port = host_store(HOST, timeout_s=0.2)
     del store
     with pytest.raises(LinkClosed, match="cannot join the store"):
-        join_store(HOST, port, timeout_s=1.0)
+        join_store(HOST, port, timeout_s=0.2)

@@ -121,6 +121,7 @@ def _ingress(config: AppConfig) -> IngressSpec:
         max_body_bytes=ingress.max_body_bytes,
         request_timeout_s=ingress.request_timeout_s,
         policy=_policy(config.routing),
+        k_max=0 if config.speculative is None else config.speculative.num_speculative_tokens,
         class_rules=tuple(_rule(rule) for rule in config.routing.rules),
     )
 

@@ -67,7 +67,10 @@ class DraftSpec:
 
 @dataclass(frozen=True, slots=True)
 class IngressSpec:
-    """The HTTP deployment: how requests are read, classified and routed."""
+    """The HTTP deployment: how requests are read, classified and routed.
+
+    `k_max` is the most draft tokens that a request may ask for; 0 without a speculative lane.
+    """
 
     served_model_name: str
     num_replicas: int
@@ -76,6 +79,7 @@ class IngressSpec:
     max_body_bytes: int
     request_timeout_s: float
     policy: PolicySpec
+    k_max: int = 0
     class_rules: tuple[ClassRule, ...] = ()
 
 

@@ -23,6 +23,8 @@ AsgiApp = Callable[
 
 # Chunks the application may be ahead of a slow client before it waits.
 _BUFFERED_CHUNKS = 64
+# How long an application may take to notice that its client went away.
+_LEAVE_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +81,9 @@ async def stream(app: AsgiApp, call: Call) -> AsyncGenerator[ResponseStart | byt
         client_gone.set()
         while not items.empty():
             items.get_nowait()  # frees a put that waits for room
+        # An application that watches for it ends its own tasks now; a cancellation from outside
+        # would end the watching and leave those tasks behind.
+        await asyncio.wait({task}, timeout=_LEAVE_S)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await task

@@ -5,6 +5,7 @@ The only module of the ingress that touches Ray Serve handles.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any, Protocol
 
@@ -74,15 +75,13 @@ class ServeLane(ServeDeployment):
     async def stream(self, call: Call) -> AsyncGenerator[Begin | bytes | End, None]:
         """Yield the answer of one replica to `call`."""
         response = self._streaming.handle.remote(call)
-        finished = False
         try:
             async for item in response:
                 yield item
-            finished = True
         except BackPressureError as error:
             raise LaneFull(str(error)) from error
         except _DOWN as error:
             raise LaneDown(type(error).__name__) from error
-        finally:
-            if not finished:
-                response.cancel()
+        except (asyncio.CancelledError, GeneratorExit):
+            response.cancel()
+            raise

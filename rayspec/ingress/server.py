@@ -85,7 +85,8 @@ class Ingress:
     async def generate(self, request: Request) -> Response:
         """Classify the request, choose its lane, relay vLLM's answer."""
         body = await read_body(request, self._spec.max_body_bytes)
-        parsed = parse_request(request.headers, body, self._spec.class_rules)
+        spec = self._spec
+        parsed = parse_request(request.headers, body, spec.class_rules, k_max=spec.k_max)
         return await self._forward(request, parsed.view, parsed.body_for)
 
     @api.get("/v1/models")

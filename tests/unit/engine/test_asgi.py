@@ -62,10 +62,13 @@ async def test_answer_has_status_headers_and_body() -> None:
 
 
 async def test_failure_of_the_application_is_raised() -> None:
-    with pytest.raises(RuntimeError, match="broken"):
+    async def drain() -> None:
         async for item in stream(app(Route("/", fail)), Call("GET", "/")):
             # Starlette still answers; what it could not handle comes after.
             assert isinstance(item, ResponseStart | bytes)
+
+    with pytest.raises(RuntimeError, match="broken"):
+        await drain()
 
 
 async def test_closing_early_tells_the_application_that_the_client_left() -> None:
@@ -94,3 +97,30 @@ async def test_a_slow_reader_holds_the_application_back() -> None:
         for _ in range(50):
             await asyncio.sleep(0)
         assert sent < 200
+
+
+async def test_work_in_a_task_of_its_own_ends_when_the_client_leaves() -> None:
+    ended = asyncio.Event()
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.set()
+
+    async def watched(scope: Any, receive: Any, send: Any) -> None:
+        # As vLLM does for answers that are not streamed.
+        await receive()
+        tasks = {asyncio.create_task(work()), asyncio.create_task(receive())}
+        _, pending = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in pending:
+            task.cancel()
+
+    items = stream(watched, Call("GET", "/"))
+    waiting = asyncio.ensure_future(anext(items))
+    await asyncio.sleep(0.05)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+
+    await asyncio.wait_for(ended.wait(), 5)

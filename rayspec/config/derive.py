@@ -85,6 +85,8 @@ def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
         kind=draft.kind,
         target_model=config.model,
         k_max=config.speculative.num_speculative_tokens,
+        slots=config.speculative.num_replicas * config.speculative.max_num_seqs,
+        max_len=config.max_model_len,
         device="cpu",
         num_gpus=0.0,
         num_cpus=draft.num_cpus,
@@ -100,7 +102,6 @@ def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
             device=own,
             num_gpus=_gpus(draft.num_gpus, own, 1),
             num_threads=draft.num_threads,
-            prefill_chunk_tokens=draft.prefill_chunk_tokens,
         )
     return spec
 

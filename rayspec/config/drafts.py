@@ -46,9 +46,10 @@ class ModelDraftConfig(_Draft):
     num_gpus: Gpus | None = Field(
         None, description="GPUs that Ray reserves; by default 1 on CUDA and 0 on CPU."
     )
-    num_threads: Count = Field(1, description="CPU threads of the draft model's computations.")
-    prefill_chunk_tokens: Count = Field(
-        256, description="Prompt tokens that the draft reads between two rounds of drafting."
+    num_threads: Count = Field(
+        1,
+        description="CPU threads of the draft model's computations. Threads that share cores with "
+        "an engine slow both down.",
     )
 
 

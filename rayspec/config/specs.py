@@ -49,17 +49,21 @@ class TargetSpec:
 
 @dataclass(frozen=True, slots=True)
 class DraftSpec:
-    """The draft deployment; `target_model` is whose tokenizer and vocabulary it must share."""
+    """The draft deployment; `target_model` is whose tokenizer and vocabulary it must share.
+
+    `slots` sequences of `max_len` tokens (None: the target model's own limit) have a KV cache.
+    """
 
     kind: DraftKind
     target_model: str
     k_max: int
+    slots: int
+    max_len: int | None
     device: Device
     num_gpus: float
     num_cpus: float
     model: str | None = None
     num_threads: int = 1
-    prefill_chunk_tokens: int = 256
     ngram_min: int = 2
     ngram_max: int = 4
     env: Mapping[str, str] = field(default_factory=dict)

@@ -23,6 +23,8 @@ def build_drafter(
     max_len: int = 2048,
     threads: int | None = None,
     device: str = "cpu",
+    ngram_min: int = 2,
+    ngram_max: int = 4,
 ) -> tuple[Drafter, int | None, str | None]:
     """Return the drafter, and the vocabulary size and tokenizer hash its targets must have.
 
@@ -30,7 +32,7 @@ def build_drafter(
     """
     match kind:
         case "ngram":
-            return NgramDrafter(), vocab_size, None
+            return NgramDrafter(ngram_min, ngram_max), vocab_size, None
         case "random":
             if vocab_size is None:
                 raise ConfigError("vocab_size", vocab_size, "kind random needs it")

@@ -11,7 +11,12 @@ from ray import serve
 
 from rayspec.config import DraftSpec
 from rayspec.draft.build import build_drafter
-from rayspec.draft.identity import describe_difference, model_vocab_size, tokenizer_hash
+from rayspec.draft.identity import (
+    describe_difference,
+    model_max_len,
+    model_vocab_size,
+    tokenizer_hash,
+)
 from rayspec.draft.server import DraftServer
 from rayspec.draft.spec import DraftServerSpec
 from rayspec.errors import ConfigError, Unavailable
@@ -68,8 +73,12 @@ def start_server(spec: DraftSpec) -> DraftServer:
         spec.kind,
         model=None if model is None else str(model),
         vocab_size=model_vocab_size(target),
+        slots=spec.slots,
+        max_len=spec.max_len or model_max_len(target),
         threads=spec.num_threads,
         device=spec.device,
+        ngram_min=spec.ngram_min,
+        ngram_max=spec.ngram_max,
     )
     server = DraftServer(
         drafter,

@@ -9,7 +9,7 @@ from typing import Any
 
 from rayspec.errors import ConfigError
 
-__all__ = ["describe_difference", "model_vocab_size", "tokenizer_hash"]
+__all__ = ["describe_difference", "model_max_len", "model_vocab_size", "tokenizer_hash"]
 
 
 def tokenizer_hash(path: str | Path) -> str:
@@ -23,10 +23,19 @@ def tokenizer_hash(path: str | Path) -> str:
 
 def model_vocab_size(path: str | Path) -> int:
     """Return how many token ids the model of a folder knows."""
+    return _size(path, "vocab_size")
+
+
+def model_max_len(path: str | Path) -> int:
+    """Return the longest sequence, in tokens, that the model of a folder is made for."""
+    return _size(path, "max_position_embeddings")
+
+
+def _size(path: str | Path, name: str) -> int:
     config = _read_json(Path(path) / "config.json")
-    size = config.get("vocab_size", config.get("text_config", {}).get("vocab_size"))
+    size = config.get(name, config.get("text_config", {}).get(name))
     if not isinstance(size, int):
-        raise ConfigError("model", str(path), "its config.json names no vocab_size")
+        raise ConfigError("model", str(path), f"its config.json names no {name}")
     return size
 
 

@@ -148,13 +148,13 @@ def test_named_tool(client: openai.OpenAI) -> None:
         "properties": {"city": {"type": "string", "maxLength": 16}},
         "required": ["city"],
     }
+    settings: Any = {
+        "messages": [{"role": "user", "content": "What is the weather in Paris?"}],
+        "tools": [{"type": "function", "function": {"name": "weather", "parameters": parameters}}],
+        "tool_choice": {"type": "function", "function": {"name": "weather"}},
+    }
     answer = client.chat.completions.create(
-        model="smollm2",
-        messages=[{"role": "user", "content": "What is the weather in Paris?"}],
-        temperature=0,
-        max_tokens=64,
-        tools=[{"type": "function", "function": {"name": "weather", "parameters": parameters}}],
-        tool_choice={"type": "function", "function": {"name": "weather"}},
+        model="smollm2", temperature=0, max_tokens=64, **settings
     )
     calls = answer.choices[0].message.tool_calls or []
     call: Any = calls[0]

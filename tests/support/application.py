@@ -58,7 +58,7 @@ class Application:
         process = self._process
         if process is None:
             return
-        tree = [process.pid, *(child.pid for child in _children(process.pid))]
+        tree: list[int] = [process.pid, *(child.pid for child in _children(process.pid))]
         process.send_signal(signal.SIGINT)
         try:
             process.wait(STOP_TIMEOUT_S)
@@ -92,10 +92,8 @@ class Application:
     def complete(self) -> bool:
         """Whether both lanes run and the draft is attached."""
         lanes = self.health() or {}
-        return (
-            all(lane["replicas"] for lane in lanes.values())
-            and lanes["speculative"]["draft_attached"]
-        )
+        running = bool(lanes) and all(lane["replicas"] for lane in lanes.values())
+        return running and bool(lanes["speculative"]["draft_attached"])
 
     def draft_processes(self) -> list[psutil.Process]:
         """Return the processes of the draft deployment's replicas."""
@@ -111,16 +109,13 @@ class Application:
 
     def metric(self, name: str, **labels: str) -> float:
         """Return the sum of a metric's samples that carry `labels`."""
-        return sum(
-            sample.value
-            for sample in self.metrics()
-            if sample.name == name and labels.items() <= sample.labels.items()
-        )
+        samples = (s for s in self.metrics() if s.name == name)
+        return float(sum(s.value for s in samples if labels.items() <= s.labels.items()))
 
 
 def _children(pid: int) -> list[psutil.Process]:
     try:
-        return psutil.Process(pid).children(recursive=True)
+        return list(psutil.Process(pid).children(recursive=True))
     except psutil.NoSuchProcess:
         return []
 

@@ -83,8 +83,9 @@ def make_call(decision: Decision) -> Call:
 async def read(response: Response) -> bytes:
     if not isinstance(response, StreamingResponse):
         return bytes(response.body)
-    async with aclosing(response.body_iterator) as chunks:  # type: ignore[type-var]
-        return b"".join([bytes(chunk) async for chunk in chunks])
+    body: Any = response.body_iterator
+    async with aclosing(body) as chunks:
+        return b"".join([chunk async for chunk in chunks])
 
 
 async def test_whole_answer_with_headers_that_say_why() -> None:

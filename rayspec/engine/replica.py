@@ -23,6 +23,7 @@ from rayspec.engine.launch import plain_args, speculative_args
 from rayspec.engine.messages import Begin, Call, End
 from rayspec.models.fetch import resolve
 from rayspec.routing import EngineSnapshot, Lane
+from rayspec.telemetry import logs
 from rayspec.telemetry.exposition import Source
 from rayspec.telemetry.link import LinkCollector
 
@@ -38,6 +39,7 @@ class PlainTarget:
 
     # Serve awaits an asynchronous constructor; the language does not know.
     async def __init__(self, spec: TargetSpec, cpus: CpuShare) -> None:  # type: ignore[misc]
+        logs.configure()
         context = serve.get_replica_context()
         if spec.device == "cpu":
             bind_cores(

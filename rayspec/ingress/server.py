@@ -23,6 +23,7 @@ from rayspec.ingress.relay import Relay
 from rayspec.ingress.request import parse_request
 from rayspec.ingress.scrape import scrape
 from rayspec.routing import Decision, Lane, RequestView, Router
+from rayspec.telemetry import logs
 from rayspec.telemetry.exposition import Source
 from rayspec.telemetry.metrics import IngressMetrics
 
@@ -56,6 +57,7 @@ class Ingress:
         lanes: Mapping[Lane, DeploymentHandle],
         draft: DeploymentHandle | None,
     ) -> None:
+        logs.configure()
         self._spec = spec
         self._metrics = IngressMetrics()
         self._replica = serve.get_replica_context().replica_id.unique_id

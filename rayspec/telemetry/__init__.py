@@ -1,0 +1,1 @@
+"""What an operator sees: metrics of every process, and log lines."""

@@ -99,7 +99,23 @@ V1 = (
     Hook(
         "vllm.v1.worker.gpu_model_runner",
         "GPUModelRunner",
-        members=("drafter", "input_batch", "requests"),
+        members=(
+            "discard_request_mask",
+            "drafter",
+            "execute_model_state",
+            "input_batch",
+            "requests",
+        ),
+    ),
+    Hook(
+        "vllm.v1.worker.gpu_model_runner",
+        "ExecuteModelState",
+        members=("spec_decode_metadata",),
+    ),
+    Hook(
+        "vllm.v1.spec_decode.metadata",
+        "SpecDecodeMetadata",
+        members=("num_draft_tokens",),
     ),
     Hook(
         "vllm.v1.worker.gpu_input_batch",

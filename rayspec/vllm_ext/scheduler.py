@@ -31,7 +31,8 @@ class StepK:
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         """Adopt the worker's K, then do what vLLM does."""
-        self._adopt(getattr(model_runner_output, STEP_K_ATTRIBUTE, None))
+        # A step that ran nothing, to tell of finished requests, has an output without it.
+        self._adopt(getattr(model_runner_output, STEP_K_ATTRIBUTE, self._step_k))
         host: Any = super()
         return host.update_from_output(scheduler_output, model_runner_output)
 

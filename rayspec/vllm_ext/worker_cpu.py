@@ -6,7 +6,7 @@ from typing import Any
 
 from vllm.v1.worker.cpu_worker import CPUWorker
 
-from rayspec.vllm_ext.seeded_prefill import SeededPrefill
+from rayspec.vllm_ext.v1_faults import V1Faults, repair_kernels
 from rayspec.vllm_ext.worker import RayspecWorker
 
 __all__ = ["Worker"]
@@ -18,20 +18,19 @@ class Worker(RayspecWorker, CPUWorker):
     def init_device(self) -> None:
         """Do what rayspec's worker does."""
         super().init_device()
-        self._seeded_prefill = SeededPrefill()
-
-    def execute_model(self, scheduler_output: Any, *args: Any, **kwargs: Any) -> Any:
-        """Run the step, then keep vLLM from rewinding generators."""
-        output = super().execute_model(scheduler_output, *args, **kwargs)
-        if not self.use_v2_model_runner:
-            with self._guard("seeded_prefill"):
-                self._seeded_prefill.hide(self.model_runner)
-        return output
+        self._v1_faults = None if self.use_v2_model_runner else V1Faults()
+        if self._v1_faults is not None and self._ext.enabled:
+            with self._guard("repair_kernels"):
+                repair_kernels()
 
     def sample_tokens(self, grammar_output: Any) -> Any:
-        """Sample, and give the generators back."""
+        """Sample, around the faults of the V1 runner."""
+        if self._v1_faults is None:
+            return super().sample_tokens(grammar_output)
+        with self._guard("v1_faults"):
+            self._v1_faults.before_sample(self.model_runner)
         try:
             return super().sample_tokens(grammar_output)
         finally:
-            with self._guard("seeded_prefill"):
-                self._seeded_prefill.restore(self.model_runner)
+            with self._guard("v1_faults"):
+                self._v1_faults.after_sample(self.model_runner)

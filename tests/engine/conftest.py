@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from rayspec.draft.identity import tokenizer_hash
 from rayspec.models.fetch import resolve
 from rayspec.vllm_ext.config import ExtConfig
 from tests.support.engines import Engine, EngineHost, start_engine
@@ -57,7 +58,7 @@ def v1(host: EngineHost, smollm2: Path) -> Iterator[Engine]:
     def start() -> Engine:
         return start_engine(
             smollm2,
-            ext=ExtConfig(deadline_s=1.5, checksum=True),
+            ext=ExtConfig(deadline_s=1.5, checksum=True, tokenizer_hash=tokenizer_hash(smollm2)),
             k=4,
             environment=THREADS,
             max_model_len=8 * BLOCK,

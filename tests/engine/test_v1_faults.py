@@ -18,7 +18,7 @@ pytestmark = pytest.mark.e2e
 PROMPTS = [
     f"Repeat the list {n} times: red green blue yellow red green blue yellow red" for n in range(4)
 ]
-GREEDY = SamplingParams(temperature=0, max_tokens=48, ignore_eos=True)
+GREEDY = SamplingParams(temperature=0, max_tokens=56, ignore_eos=True)
 NGRAM = ("--kind", "ngram")
 RANDOM = ("--kind", "random", "--vocab-size", "49152")
 
@@ -31,30 +31,32 @@ def expected(v1: Engine) -> list[tuple[int, ...]]:
 def test_killed_in_the_middle_and_replaced(
     v1: Engine, expected: list[tuple[int, ...]], tmp_path: Path
 ) -> None:
-    drafted_at: dict[str, int] = {}
     with (
         DraftProcess(tmp_path / "first", *NGRAM) as first,
         DraftProcess(tmp_path / "second", *NGRAM) as second,
     ):
         v1.attach(first)
-        deaths = v1.status()["link"]["deaths"]
+        before = v1.status()
+        killed_at: list[int] = []
+        drafted: list[int] = []
 
         def act(step: int, _: Sequence[str]) -> None:
-            if step == 6:
-                drafted_at["kill"] = v1.status()["drafted"]
-                first.kill()
-            elif step == 10:
-                assert v1.wait_for("detached")["link"]["deaths"] == deaths + 1
-                drafted_at["attach"] = v1.status()["drafted"]
+            if not killed_at:
+                if v1.status()["drafted"] > before["drafted"]:
+                    first.kill()
+                    killed_at.append(step)
+            elif step == killed_at[0] + 3:
+                status = v1.wait_for("detached")
+                assert status["link"]["deaths"] == before["link"]["deaths"] + 1
+                drafted.append(status["drafted"])
                 v1.rpc("rayspec_attach", asdict(second.admit(v1.hello())))
 
-        before = v1.status()["drafted"]
         results = v1.run(PROMPTS, GREEDY, act)
+        # The second one took over in the middle of the same generation.
+        assert v1.status()["drafted"] > drafted[0]
         assert second.stats()["mismatches"] == 0
+    v1.wait_for("detached")
     assert [r.tokens for r in results] == expected
-    assert drafted_at["kill"] > before
-    # The second one took over in the middle of the same generation.
-    assert v1.wait_for("detached")["drafted"] > drafted_at["attach"]
 
 
 def test_slow_for_a_while(v1: Engine, expected: list[tuple[int, ...]], tmp_path: Path) -> None:
@@ -101,9 +103,8 @@ def test_aborted_requests_are_forgotten(
 
         results = v1.run(PROMPTS, GREEDY, act)
         assert [r.tokens for r in results] == expected[2:]
-        v1.run(PROMPTS[:1], GREEDY)
-        assert v1.status()["live"] == 1
-        assert draft.stats()["sequences"] <= 1
+        assert v1.status()["live"] == 0
+        assert draft.stats()["sequences"] == 0
 
 
 def test_k_of_a_request(v1: Engine, tmp_path: Path) -> None:
@@ -136,8 +137,11 @@ def test_k_of_a_step(v1: Engine, tmp_path: Path) -> None:
         return [a - b for a, b in zip(after, before, strict=True)]
 
     with v1.drafting(DraftProcess(tmp_path, *RANDOM)):
-        assert drafted(0) == [0, 0, 0, 0]
-        first, *others = drafted(1)
-        assert first >= 20
-        assert others == [0, 0, 0]
-        assert min(drafted(None)) >= 20
+        try:
+            none, one = drafted(0), drafted(1)
+        finally:
+            every = drafted(None)
+    assert none == [0, 0, 0, 0]
+    assert one[0] >= 20
+    assert one[1:] == [0, 0, 0]
+    assert min(every) >= 20

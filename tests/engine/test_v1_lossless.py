@@ -82,15 +82,17 @@ def test_with_useless_drafts(
 
 
 def test_up_to_the_longest_context(v1: Engine, tmp_path: Path) -> None:
-    counting = "Count. " + " ".join(str(n) for n in range(1, 70))
+    # Near the end vLLM does not ask for drafts, and what is sampled there has to be told later.
+    counting = " ".join(str(n) for n in range(1, 80))
     prompts = [counting, "Say it again and again: red green blue red green blue red"]
-    params = SamplingParams(temperature=0, max_tokens=256, ignore_eos=True)
+    params = SamplingParams(temperature=0, max_tokens=60, ignore_eos=True)
     expected = v1.run(prompts, params)
     with v1.drafting(DraftProcess(tmp_path, "--kind", "ngram")) as draft:
         results = v1.run(prompts, params)
         assert draft.stats()["mismatches"] == 0
     assert [r.tokens for r in results] == [e.tokens for e in expected]
-    assert max(len(r.tokens) for r in results) > 200
+    assert results[0].context == 256
+    assert results[1].drafted > 0
 
 
 def test_with_grammars(v1: Engine, tmp_path: Path) -> None:

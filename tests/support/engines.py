@@ -32,6 +32,7 @@ class Result:
 
     tokens: tuple[int, ...]
     text: str
+    context: int  # tokens of prompt and output
     steps: int
     drafted: int
     logprobs: Any
@@ -181,6 +182,7 @@ def _result(output: Any) -> Result:
     return Result(
         tokens=tuple(choice.token_ids),
         text=choice.text,
+        context=len(output.prompt_token_ids) + len(choice.token_ids),
         steps=metrics.get("num_spec_steps", 0),
         drafted=metrics.get("num_draft_tokens", 0),
         logprobs=choice.logprobs,

@@ -49,7 +49,10 @@ def test_back_to_the_configured_k() -> None:
     assert scheduler.dynamic_sd_lookup is None
 
 
-def test_a_worker_without_our_attribute() -> None:
+def test_an_output_without_our_attribute_changes_nothing() -> None:
     scheduler = Scheduler()
     scheduler.update_from_output(None, SimpleNamespace())
     assert scheduler.dynamic_sd_lookup is None
+    scheduler.update_from_output(None, output(0))
+    scheduler.update_from_output(None, SimpleNamespace())
+    assert scheduler.dynamic_sd_lookup == [0] * 4

@@ -8,12 +8,18 @@ from typing import Any
 from rayspec.config import TargetSpec
 from rayspec.draft.identity import tokenizer_hash
 from rayspec.engine.cpu import fastest_dtype
+from rayspec.vllm_ext.config import ExtConfig
+from rayspec.vllm_ext.engine_args import plain_engine_args, speculative_engine_args
 
 __all__ = ["plain_args", "speculative_args"]
 
 
 def plain_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
     """Return the `AsyncEngineArgs` of an engine without speculation."""
+    return plain_engine_args(_common_args(spec, path), device=spec.device)
+
+
+def _common_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
     ours: dict[str, Any] = {
         "model": str(path),
         "served_model_name": [spec.served_model_name],
@@ -35,15 +41,11 @@ def plain_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
 
 def speculative_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
     """Return the `AsyncEngineArgs` of an engine that takes drafts over a link."""
-    # Imports vLLM, which a process that only composes the application does not need.
-    from rayspec.vllm_ext.config import ExtConfig
-    from rayspec.vllm_ext.engine_args import speculative_engine_args
-
     speculation = spec.speculation
     if speculation is None:
         raise ValueError(f"the {spec.lane} lane has no speculation settings")
     return speculative_engine_args(
-        plain_args(spec, path),
+        _common_args(spec, path),
         device=spec.device,
         num_speculative_tokens=speculation.num_speculative_tokens,
         k_tiers=speculation.k_tiers,

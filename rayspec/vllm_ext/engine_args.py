@@ -19,13 +19,22 @@ WORKERS: Mapping[str, str] = {
     "cpu": "rayspec.vllm_ext.worker_cpu.Worker",
     "cuda": "rayspec.vllm_ext.worker_gpu.Worker",
 }
+PLAIN_CPU_WORKER = "rayspec.vllm_ext.worker_cpu.PlainWorker"
 SCHEDULER = "rayspec.vllm_ext.scheduler.create_scheduler"
 PROPOSER = "rayspec.vllm_ext.proposer.RemoteProposer"
 
 
-def plain_engine_args(base: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the arguments of an engine that vLLM runs as it is."""
-    return dict(base)
+def plain_engine_args(
+    base: Mapping[str, Any], *, device: Device, compatibility: Compat | None = None
+) -> dict[str, Any]:
+    """Return the arguments of an engine without speculation.
+
+    On CUDA vLLM runs it as it is; on CPU our worker keeps a seeded request from ending it.
+    """
+    if device == "cuda":
+        return dict(base)
+    compatibility = compat.check(device) if compatibility is None else compatibility
+    return {**base, "worker_cls": PLAIN_CPU_WORKER} if compatibility.ok else dict(base)
 
 
 def speculative_engine_args(

@@ -5,23 +5,21 @@ from __future__ import annotations
 from typing import Any
 
 from rayspec.link.spec import LinkSpec
+from rayspec.routing.types import K_ARG
 from rayspec.vllm_ext.config import ExtConfig
 from rayspec.vllm_ext.session import DraftingParams
 
 __all__ = ["drafting_params", "link_spec"]
 
-EXTRA_ARGS_KEY = "rayspec"
-
 
 def drafting_params(sampling_params: Any) -> DraftingParams:
-    """Read temperature, seed and `extra_args["rayspec"]["k"]` of vLLM's SamplingParams.
+    """Read temperature, seed and `extra_args["rayspec.k"]` of vLLM's SamplingParams.
 
     Anything but a non-negative integer as K counts as not given: a request is never failed here.
     """
     if sampling_params is None:
         return DraftingParams(k=0)
-    ours = (sampling_params.extra_args or {}).get(EXTRA_ARGS_KEY)
-    k = ours.get("k") if isinstance(ours, dict) else None
+    k = (sampling_params.extra_args or {}).get(K_ARG)
     if isinstance(k, bool) or not isinstance(k, int) or k < 0:
         k = None
     return DraftingParams(k, float(sampling_params.temperature), sampling_params.seed)

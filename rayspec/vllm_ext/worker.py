@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any, Protocol
 
+from rayspec.link.spec import LinkState
 from rayspec.link.target import TargetLink
 from rayspec.link.ticket import Ticket
 from rayspec.vllm_ext.config import STEP_K_ATTRIBUTE, ExtConfig
@@ -48,6 +49,8 @@ class RayspecWorker:
     _link: TargetLink | None = None
     _muted = False
     _step_k: int | None = None
+    # The V2 runner verifies fillers where there are no drafts, which costs as much as drafts.
+    _rests_detached = False
 
     def init_device(self) -> None:
         """Do what vLLM does, then take over the runner's drafting hook."""
@@ -72,6 +75,7 @@ class RayspecWorker:
         if me.use_v2_model_runner:
             from rayspec.vllm_ext.speculator import RemoteSpeculator, StateTokens
 
+            self._rests_detached = True
             states = StateTokens(runner.req_states)
             session = self._open_session(states) if first else None
             self._carrier = runner.speculator = RemoteSpeculator(
@@ -133,9 +137,15 @@ class RayspecWorker:
     def _after_sample(self, output: Any) -> None:
         # An asynchronous output is a promise that holds the message for the scheduler.
         message = getattr(output, "model_runner_output", output)
-        setattr(message, STEP_K_ATTRIBUTE, self._step_k)
+        setattr(message, STEP_K_ATTRIBUTE, self._wanted_k())
         if self._carrier is not None:
             self._carrier.after_sample(message)
+
+    def _wanted_k(self) -> int | None:
+        link = self._link
+        if self._rests_detached and link is not None and link.state is not LinkState.READY:
+            return 0
+        return self._step_k
 
     def _hook(self, name: str, hook: Any, argument: Any) -> None:
         with self._guard(name):

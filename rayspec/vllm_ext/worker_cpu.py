@@ -1,4 +1,4 @@
-"""The CPU worker. Never imported where there are GPUs: vLLM's module patches `torch.cuda`."""
+"""The CPU workers. Never imported where there are GPUs: vLLM's module patches `torch.cuda`."""
 
 from __future__ import annotations
 
@@ -6,31 +6,47 @@ from typing import Any
 
 from vllm.v1.worker.cpu_worker import CPUWorker
 
+from rayspec.vllm_ext.guard import Guard
 from rayspec.vllm_ext.v1_faults import V1Faults, repair_kernels
 from rayspec.vllm_ext.worker import RayspecWorker
 
-__all__ = ["Worker"]
+__all__ = ["PlainWorker", "Worker"]
 
 
-class Worker(RayspecWorker, CPUWorker):
-    """vLLM's CPU worker with our drafting hook."""
+class _AroundFaults:
+    """Mixin: samples around the faults of the V1 runner, which the V2 runner does not have."""
+
+    _faults: V1Faults | None = None
 
     def init_device(self) -> None:
-        """Do what rayspec's worker does."""
-        super().init_device()
-        self._v1_faults = None if self.use_v2_model_runner else V1Faults()
-        if self._v1_faults is not None and self._ext.enabled:
-            with self._guard("repair_kernels"):
+        """Do what the worker does, then repair what its runner needs."""
+        host: Any = super()
+        host.init_device()
+        me: Any = self
+        if not me.use_v2_model_runner:
+            self._faults = V1Faults()
+            self._faults_guard = Guard()
+            with self._faults_guard("repair_kernels"):
                 repair_kernels()
 
     def sample_tokens(self, grammar_output: Any) -> Any:
-        """Sample, around the faults of the V1 runner."""
-        if self._v1_faults is None:
-            return super().sample_tokens(grammar_output)
-        with self._guard("v1_faults"):
-            self._v1_faults.before_sample(self.model_runner)
+        """Sample with the step changed where a fault lies in wait."""
+        host: Any = super()
+        me: Any = self
+        if self._faults is None:
+            return host.sample_tokens(grammar_output)
+        with self._faults_guard("v1_faults"):
+            self._faults.before_sample(me.model_runner)
         try:
-            return super().sample_tokens(grammar_output)
+            return host.sample_tokens(grammar_output)
         finally:
-            with self._guard("v1_faults"):
-                self._v1_faults.after_sample(self.model_runner)
+            with self._faults_guard("v1_faults"):
+                self._faults.after_sample(me.model_runner)
+
+
+class Worker(_AroundFaults, RayspecWorker, CPUWorker):
+    """vLLM's CPU worker with our drafting hook."""
+
+
+class PlainWorker(_AroundFaults, CPUWorker):
+    """vLLM's CPU worker for an engine without speculation."""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from vllm import SamplingParams
 
+from rayspec.routing.types import K_ARG
 from tests.support.draft_process import DraftProcess
 from tests.support.engines import Engine
 
@@ -114,7 +115,7 @@ def test_k_of_a_request(v1: Engine, tmp_path: Path) -> None:
             temperature=0,
             max_tokens=16,
             ignore_eos=True,
-            extra_args=None if k is None else {"rayspec": {"k": k}},
+            extra_args=None if k is None else {K_ARG: k},
         )
         for k in ks
     ]

@@ -13,8 +13,18 @@ from rayspec.vllm_ext.engine_args import plain_engine_args, speculative_engine_a
 BASE = {"model": "m", "max_num_seqs": 16, "additional_config": {"other": 1}}
 
 
-def test_plain_is_untouched() -> None:
-    assert plain_engine_args(BASE) == BASE
+BROKEN = Compat("0.31.0", ("no hooks",))
+
+
+def test_a_plain_engine_on_cuda_is_untouched() -> None:
+    assert plain_engine_args(BASE, device="cuda") == BASE
+
+
+def test_a_plain_engine_on_cpu_gets_the_worker_that_survives_seeds() -> None:
+    args = plain_engine_args(BASE, device="cpu")
+
+    assert args == BASE | {"worker_cls": "rayspec.vllm_ext.worker_cpu.PlainWorker"}
+    assert plain_engine_args(BASE, device="cpu", compatibility=BROKEN) == BASE
 
 
 def test_cpu_uses_the_proposer_class() -> None:

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from rayspec.routing.types import K_ARG
 from rayspec.vllm_ext.config import ExtConfig
 from rayspec.vllm_ext.params import drafting_params, link_spec
 from rayspec.vllm_ext.session import DraftingParams
@@ -17,16 +18,15 @@ def sampling(extra_args: Any) -> SimpleNamespace:
 @pytest.mark.parametrize(
     ("extra_args", "k"),
     [
-        ({"rayspec": {"k": 0}}, 0),
-        ({"rayspec": {"k": 7}}, 7),
+        ({K_ARG: 0}, 0),
+        ({K_ARG: 7, "another": "key"}, 7),
         (None, None),
         ({}, None),
-        ({"rayspec": None}, None),
-        ({"rayspec": {}}, None),
-        ({"rayspec": {"k": -1}}, None),
-        ({"rayspec": {"k": True}}, None),
-        ({"rayspec": {"k": "2"}}, None),
-        ({"rayspec": [1]}, None),
+        ({K_ARG: None}, None),
+        ({K_ARG: -1}, None),
+        ({K_ARG: True}, None),
+        ({K_ARG: "2"}, None),
+        ({K_ARG: [1]}, None),
     ],
 )
 def test_k_of_a_request(extra_args: Any, k: int | None) -> None:

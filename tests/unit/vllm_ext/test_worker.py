@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from rayspec.link.spec import LinkState
 from rayspec.vllm_ext.config import STEP_K_ATTRIBUTE, ExtConfig
 from rayspec.vllm_ext.guard import Guard
 from rayspec.vllm_ext.proposer import RemoteProposer, RunnerTokens
@@ -120,6 +121,17 @@ def test_k_goes_out_with_the_output(worker: Worker) -> None:
     assert getattr(worker.sample_tokens(None), STEP_K_ATTRIBUTE) == 2
     worker.rayspec_set_k(None)
     assert getattr(worker.sample_tokens(None), STEP_K_ATTRIBUTE) is None
+
+
+def test_a_runner_that_pays_for_fillers_rests_while_detached(worker: Worker) -> None:
+    worker._carrier = Carrier()
+    worker._rests_detached = True
+    worker.rayspec_set_k(2)
+    link: Any = SimpleNamespace(state=LinkState.ATTACHING)
+    worker._link = link
+    assert getattr(worker.sample_tokens(None), STEP_K_ATTRIBUTE) == 0
+    link.state = LinkState.READY
+    assert getattr(worker.sample_tokens(None), STEP_K_ATTRIBUTE) == 2
 
 
 def test_k_is_one_of_the_declared_widths() -> None:

@@ -26,8 +26,8 @@ class StepK:
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._step_k: int | None = None
-        # vLLM built the table from the declared tiers, which for us only say what to capture.
-        self.dynamic_sd_lookup: list[int] | None = None
+        # vLLM built its table from the declared tiers, which for us only say what to capture.
+        self.dynamic_sd_lookup = self._lookup(None)
 
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> Any:
         """Adopt the worker's K, then do what vLLM does."""
@@ -39,15 +39,21 @@ class StepK:
     def _adopt(self, k: int | None) -> None:
         if k == self._step_k:
             return
-        host: Any = self
         logger.info("K of the coming steps: %s", "as configured" if k is None else k)
         self._step_k = k
+        self.dynamic_sd_lookup = self._lookup(k)
+
+    def _lookup(self, k: int | None) -> list[int] | None:
+        host: Any = self
         full: int = host.num_spec_tokens
-        if k is None or k >= full:
-            self.dynamic_sd_lookup = None
-        else:
-            # Index 0 is never read: the table is indexed by the number of scheduled requests.
-            self.dynamic_sd_lookup = [max(k, 0)] * (host.scheduler_config.max_num_seqs + 1)
+        k = full if k is None else min(max(k, 0), full)
+        if k == full and host.use_v2_model_runner:
+            return None
+        # Without a table vLLM pads one-token prefills with drafts of id -1 so that a batch stays
+        # uniform for its CUDA graph. The V1 runner on CPU has no graphs to gain from that, and its
+        # kernels index with the -1.
+        # Indexed by the number of scheduled requests; index 0 is never read.
+        return [k] * (host.scheduler_config.max_num_seqs + 1)
 
 
 class RayspecScheduler(StepK, Scheduler):

@@ -83,7 +83,7 @@ def v2(host: EngineHost, tiny: Path) -> Iterator[Engine]:
 
 @pytest.fixture
 def v2_tp2(host: EngineHost, tiny: Path) -> Iterator[Engine]:
-    """The same on two tensor-parallel ranks."""
+    """The same on two tensor-parallel ranks, with the scheduler a step ahead."""
     engine = host.get("v2_tp2", lambda: start_v2(tiny, 2))
     yield engine
     assert all(status["errors"] == {} for status in engine.rpc("rayspec_status"))
@@ -93,8 +93,9 @@ def start_v2(model: Path, ranks: int) -> Engine:
     threads = THREADS if ranks == 1 else {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
     return start_engine(
         model,
-        ext=ExtConfig(deadline_s=1.5, checksum=True),
+        ext=ExtConfig(deadline_s=1.5, checksum=True, tokenizer_hash=tokenizer_hash(model)),
         interpreted=True,
+        asynchronous=ranks > 1,
         k=3,
         k_tiers=(1,),
         environment=threads,

@@ -15,7 +15,7 @@ from tests.support.engines import Engine, Result
 
 pytestmark = pytest.mark.e2e
 
-GREEDY = SamplingParams(temperature=0, max_tokens=20, ignore_eos=True)
+GREEDY = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True)
 RANDOM = ("--kind", "random", "--vocab-size", "49152")
 
 
@@ -39,9 +39,8 @@ def model_options(path: Path) -> tuple[str, ...]:
 def test_with_ngram_drafts(
     v1: Engine, prompts: list[str], expected: list[Result], tmp_path: Path
 ) -> None:
-    preemptions = v1.metric("vllm:num_preemptions")
     hits = v1.metric("vllm:prefix_cache_hits")
-    before = v1.status()
+    figures, before = v1.stats.latest, v1.status()
     with v1.drafting(DraftProcess(tmp_path, "--kind", "ngram")) as draft:
         results = v1.run(prompts, GREEDY)
         assert draft.stats()["mismatches"] == 0
@@ -49,8 +48,11 @@ def test_with_ngram_drafts(
     assert [r.tokens for r in results] == [e.tokens for e in expected]
     assert after["accepted"] > before["accepted"]
     # What makes this hard really happened.
-    assert v1.metric("vllm:num_preemptions") > preemptions
+    assert v1.stats.latest.preemptions > figures.preemptions
     assert v1.metric("vllm:prefix_cache_hits") > hits
+    # A replica sees the same without asking the worker.
+    accepted = v1.stats.latest.accepted - figures.accepted
+    assert accepted == after["accepted"] - before["accepted"]
 
 
 def test_with_perfect_drafts(
@@ -63,7 +65,7 @@ def test_with_perfect_drafts(
     after = v1.status()
     assert [r.tokens for r in results] == [e.tokens for e in expected]
     drafted = after["drafted"] - before["drafted"]
-    assert drafted > len(prompts) * 8
+    assert drafted > len(prompts) * 6
     assert (after["accepted"] - before["accepted"]) / drafted > 0.95
 
 
@@ -127,7 +129,7 @@ def test_with_grammars(v1: Engine, tmp_path: Path) -> None:
 
 
 def test_sampling_keeps_its_distribution(v1: Engine, smollm2: Path, tmp_path: Path) -> None:
-    prompt, count = "The weather today is", 160
+    prompt, count = "The weather today is", 100
     seeded = [
         SamplingParams(temperature=1.0, top_k=4, max_tokens=3, seed=seed, ignore_eos=True)
         for seed in range(2 * count)

@@ -21,7 +21,13 @@ PROMPTS = [
     "x y z " * 25,
 ]
 GREEDY = SamplingParams(temperature=0, max_tokens=16, ignore_eos=True)
-NGRAM = ("--kind", "ngram")
+
+
+@pytest.fixture
+def perfect(tiny: Path, tmp_path: Path) -> DraftProcess:
+    """A draft that is the target's own model."""
+    options = ("--kind", "model", "--model", str(tiny), "--threads", "1")
+    return DraftProcess(tmp_path, *options)
 
 
 @pytest.fixture(scope="module")
@@ -37,28 +43,30 @@ def expect(engine: Engine, reference: list[tuple[int, ...]]) -> list[tuple[int, 
 
 
 def test_drafts_change_no_token(
-    v2: Engine, reference: list[tuple[int, ...]], tmp_path: Path
+    v2: Engine, reference: list[tuple[int, ...]], perfect: DraftProcess
 ) -> None:
     expected = expect(v2, reference)
-    preemptions = v2.metric("vllm:num_preemptions")
-    with v2.drafting(DraftProcess(tmp_path, *NGRAM)) as draft:
+    preemptions = v2.stats.latest.preemptions
+    with v2.drafting(perfect):
         results = v2.run(PROMPTS, GREEDY)
-        assert draft.stats()["mismatches"] == 0
+        assert perfect.stats()["mismatches"] == 0
     assert [r.tokens for r in results] == expected
-    assert v2.metric("vllm:num_preemptions") > preemptions
+    assert v2.stats.latest.preemptions > preemptions
     status = v2.status()
-    assert status["accepted"] > 0
-    assert status["link"]["misses"] == 0
+    assert status["drafted"] > 20
+    assert status["accepted"] / status["drafted"] > 0.9
 
 
-def test_killed_in_the_middle(v2: Engine, reference: list[tuple[int, ...]], tmp_path: Path) -> None:
+def test_killed_in_the_middle(
+    v2: Engine, reference: list[tuple[int, ...]], perfect: DraftProcess
+) -> None:
     expected = expect(v2, reference)
-    with DraftProcess(tmp_path, *NGRAM) as draft:
-        v2.attach(draft)
+    with perfect:
+        v2.attach(perfect)
 
         def act(step: int, _: Sequence[str]) -> None:
-            if step == 6:
-                draft.kill()
+            if step == 4:
+                perfect.kill()
 
         results = v2.run(PROMPTS, GREEDY, act)
     assert [r.tokens for r in results] == expected
@@ -88,12 +96,14 @@ def test_k_of_a_step_and_grammar(v2: Engine, tmp_path: Path) -> None:
     assert after[1:] == before[1:]
 
 
-def test_two_ranks(v2_tp2: Engine, reference: list[tuple[int, ...]], tmp_path: Path) -> None:
+def test_two_ranks_with_asynchronous_scheduling(
+    v2_tp2: Engine, reference: list[tuple[int, ...]], perfect: DraftProcess
+) -> None:
     expected = expect(v2_tp2, reference)
-    with v2_tp2.drafting(DraftProcess(tmp_path, *NGRAM)) as draft:
+    with v2_tp2.drafting(perfect):
         results = v2_tp2.run(PROMPTS, GREEDY)
-        assert draft.stats()["mismatches"] == 0
+        assert perfect.stats()["mismatches"] == 0
     assert [r.tokens for r in results] == expected
     first, second = v2_tp2.rpc("rayspec_status")
-    assert first["accepted"] > 0
+    assert first["accepted"] / first["drafted"] > 0.9
     assert second["state"] == "disabled"  # the link is on the first rank alone

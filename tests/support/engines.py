@@ -1,4 +1,4 @@
-"""A real vLLM CPU engine with rayspec in it, stepped by the test."""
+"""A real vLLM engine on the CPU with rayspec in it, stepped by the test."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from vllm import LLM, SamplingParams
+from vllm import EngineArgs, SamplingParams
+from vllm.v1.engine.llm_engine import LLMEngine
 
 from rayspec.link.protocol import Hello
 from rayspec.vllm_ext.config import ExtConfig
 from rayspec.vllm_ext.engine_args import speculative_engine_args
 from rayspec.vllm_ext.params import link_spec
+from rayspec.vllm_ext.stat_logger import LatestStats
 from tests.support.draft_process import DraftProcess
 
 TRITON_CPU = Path(__file__).parent / "triton_cpu"
@@ -41,9 +43,9 @@ class Result:
 class Engine:
     """Runs requests step by step, so that a test can act between two steps."""
 
-    def __init__(self, llm: LLM, ext: ExtConfig) -> None:
-        self.llm = llm
-        self._engine: Any = llm.llm_engine
+    def __init__(self, engine: LLMEngine, ext: ExtConfig, stats: LatestStats) -> None:
+        self.stats = stats
+        self._engine: Any = engine
         self._ext = ext
         self._ids = itertools.count()
         self._epochs = itertools.count(1)
@@ -77,7 +79,7 @@ class Engine:
         self._engine.abort_request(list(req_ids))
 
     def rpc(self, method: str, *args: Any) -> list[Any]:
-        answers: list[Any] = self.llm.collective_rpc(method, args=args)
+        answers: list[Any] = self._engine.collective_rpc(method, args=args)
         return answers
 
     def status(self) -> dict[str, Any]:
@@ -109,10 +111,13 @@ class Engine:
 
     def metric(self, name: str) -> int:
         """Return a counter of vLLM's own."""
-        return sum(int(m.value) for m in self.llm.get_metrics() if m.name == name)
+        return sum(int(m.value) for m in self._engine.get_metrics() if m.name == name)
 
     def close(self) -> None:
-        self._engine.engine_core.shutdown()
+        core = self._engine.engine_core
+        core.shutdown()
+        # vLLM leaves this one to the interpreter's exit, which warns.
+        core.ctx.destroy(linger=0)
 
 
 class EngineHost:
@@ -143,6 +148,7 @@ def start_engine(
     environment: Mapping[str, str],
     k_tiers: Sequence[int] = (),
     interpreted: bool = False,
+    asynchronous: bool = False,
     **engine_args: Any,
 ) -> Engine:
     """Start an engine whose processes see `environment`.
@@ -173,7 +179,11 @@ def start_engine(
             stack.enter_context(patch.object(sys, "path", [str(TRITON_CPU), *sys.path]))
             # This process only makes the configuration; those that run kernels find the backend.
             stack.enter_context(patch("vllm.config.vllm.HAS_TRITON", True))
-        return Engine(LLM(**kwargs), ext)
+        config = EngineArgs(**kwargs).create_engine_config()
+        # vLLM turns it off on a CPU, where it gains nothing; the scheduler is the one for GPUs.
+        config.scheduler_config.async_scheduling = asynchronous
+        stats = LatestStats()
+        return Engine(LLMEngine.from_vllm_config(config, stat_loggers=[stats.factory]), ext, stats)
 
 
 def _result(output: Any) -> Result:

@@ -12,6 +12,8 @@ from rayspec.vllm_ext.scheduler import StepK
 class Base:
     """The part of vLLM's scheduler that the mixin touches."""
 
+    use_v2_model_runner = True
+
     def __init__(self) -> None:
         self.num_spec_tokens = 4
         self.scheduler_config = SimpleNamespace(max_num_seqs=3)
@@ -25,12 +27,25 @@ class Scheduler(StepK, Base):
     pass
 
 
+class V1Scheduler(Scheduler):
+    use_v2_model_runner = False
+
+
 def output(k: int | None) -> SimpleNamespace:
     return SimpleNamespace(**{STEP_K_ATTRIBUTE: k})
 
 
 def test_declared_widths_choose_nothing() -> None:
     assert Scheduler().dynamic_sd_lookup is None
+
+
+def test_the_v1_runner_always_has_a_table() -> None:
+    scheduler = V1Scheduler()
+    assert scheduler.dynamic_sd_lookup == [4] * 4
+    scheduler.update_from_output(None, output(1))
+    assert scheduler.dynamic_sd_lookup == [1] * 4
+    scheduler.update_from_output(None, output(None))
+    assert scheduler.dynamic_sd_lookup == [4] * 4
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,11 @@ so nothing here may raise into the replica.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
+from rayspec.background import BackgroundTask
 from rayspec.errors import LinkRefused
 from rayspec.link.protocol import Hello
 from rayspec.link.ticket import Ticket
@@ -47,7 +47,7 @@ class AttachLoop:
         self._hello = hello
         self._request_ticket = request_ticket
         self._worker = worker
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask(self._run)
         self._epoch = 0
         self._complaint: str | None = None
         self.status: Mapping[str, Any] = {}
@@ -59,16 +59,11 @@ class AttachLoop:
 
     def start(self) -> None:
         """Start polling; does nothing when already started."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
+        self._task.start()
 
     async def close(self) -> None:
         """Stop polling."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await self._task.close()
 
     async def _run(self) -> None:
         while True:

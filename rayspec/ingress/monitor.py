@@ -7,10 +7,10 @@ its draft must be known before the next request is sent there.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Mapping
 
+from rayspec.background import BackgroundTask
 from rayspec.ingress.lanes import LaneDown, ServeDeployment
 from rayspec.routing import Lane, Router
 
@@ -27,20 +27,15 @@ class LaneMonitor:
     def __init__(self, lanes: Mapping[Lane, ServeDeployment], router: Router) -> None:
         self._lanes = lanes
         self._router = router
-        self._task: asyncio.Task[None] | None = None
+        self._task = BackgroundTask(self._run)
 
     def start(self) -> None:
-        """Start polling; does nothing when already started. Needs a running event loop."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._run())
+        """Start polling; does nothing when already started."""
+        self._task.start()
 
     async def close(self) -> None:
         """Stop polling."""
-        task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        await self._task.close()
 
     async def poll(self) -> None:
         """Take one round of snapshots."""

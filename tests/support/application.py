@@ -64,6 +64,7 @@ class Application:
             process.wait(STOP_TIMEOUT_S)
         except subprocess.TimeoutExpired:
             process.kill()
+            process.wait()
         for pid in tree:
             if psutil.pid_exists(pid):
                 psutil.Process(pid).kill()

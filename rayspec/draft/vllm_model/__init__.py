@@ -1,0 +1,1 @@
+"""A draft model run by vLLM's own model classes and kernels, without its engine."""

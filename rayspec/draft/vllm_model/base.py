@@ -1,0 +1,60 @@
+"""What draft rounds need of a model: a paged KV cache, prefill, and decoding that can be captured.
+
+The rounds own slots, tokens and blocks; the model owns weights and the cache's storage.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+
+__all__ = ["DecodePlan", "DraftModel"]
+
+
+class DecodePlan(Protocol):
+    """Static buffers for `rows` sequences of `width` new tokens each, and the forward over them.
+
+    Row-major: token j of row i is at i * width + j; its query positions end at the row's newest
+    token. Unused rows point at a block of their own and have a sequence length of `width`.
+    """
+
+    rows: int
+    width: int
+    input_ids: torch.Tensor  # [rows * width] int32
+    positions: torch.Tensor  # [rows * width] int64
+    seq_lens: torch.Tensor  # [rows] int32, with the new tokens
+    block_table: torch.Tensor  # [rows, max_blocks] int32
+    slot_mapping: torch.Tensor  # [rows * width] int64, block * block_size + offset
+
+    def run(self) -> torch.Tensor:
+        """Write the tokens' KV and return the logits of each row's newest token, [rows, vocab].
+
+        Launches kernels on the current stream and nothing else, so that it can be captured into a
+        CUDA graph; the result may be overwritten by the next run of any plan.
+        """
+
+
+class DraftModel(Protocol):
+    """A causal LM whose KV cache is a pool of blocks."""
+
+    device: torch.device
+    vocab_size: int
+    block_size: int
+    kv_bytes_per_token: int
+    weight_bytes: int
+
+    def allocate(self, blocks: int, max_blocks: int) -> None:
+        """Take the KV cache: `blocks` in all, at most `max_blocks` for one sequence."""
+
+    def plan(self, rows: int, width: int) -> DecodePlan:
+        """Return static buffers for decoding; call after `allocate`."""
+
+    def prefill(self, tokens: torch.Tensor, start: int, block_table: torch.Tensor) -> None:
+        """Write the KV of one sequence's `tokens` [n] int32 at positions `start`…, eagerly.
+
+        `block_table` is the sequence's row, [max_blocks] int32. Nothing waits for the device.
+        """
+
+    def close(self) -> None:
+        """Release weights and cache; idempotent."""

@@ -39,7 +39,7 @@ __all__ = [
     "unpack_message",
 ]
 
-WIRE_VERSION = 1
+WIRE_VERSION = 2
 # The slot of a Nack that asks for everything again.
 ALL_SLOTS = -1
 
@@ -55,7 +55,9 @@ class Hello:
     vocab_size: int
     max_len: int
     tokenizer_hash: str
-    q_mode: str = "none"
+    q_mode: str = "none"  # "none" | "sparse"
+    q_top: int = 0
+    transport: str = "gloo"  # "gloo" | "nccl"
     checksum: bool = False
     link_id: str = ""
 

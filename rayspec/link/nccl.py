@@ -1,0 +1,145 @@
+"""Step frames over NCCL, between tensors on two GPUs. Read at torch 2.13.
+
+Two 2-rank groups, one per direction: torch puts all point-to-point work of one communicator on one
+stream, so a posted receive would hold back a later send. They are outside torch.distributed's
+global state, so that they touch neither vLLM's groups nor each other.
+
+While a receive is pending, whatever synchronises the device (the first use of a kernel under lazy
+loading, an allocation, a free) waits for the peer; when the peer is dead, until `abort`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import logging
+import os
+import threading
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import torch
+import torch.distributed as dist
+
+from rayspec.errors import LinkClosed
+from rayspec.link.gloo import TARGET_RANK
+
+__all__ = ["NcclGroups", "leave_deadlines_to_us"]
+
+logger = logging.getLogger(__name__)
+
+# torch's watchdog would end the process over a peer that died, and torch reads these when it builds
+# a group. A pending receive is no fault: deadlines and the failure detector are the link's.
+_WATCHDOG: Final = {
+    "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0",
+    "TORCH_NCCL_DUMP_ON_TIMEOUT": "0",
+    "TORCH_NCCL_ENABLE_MONITORING": "0",
+}
+_FOREVER: Final = datetime.timedelta(days=365)
+# How long an abort lets a call in progress come to its end; a blocked one is blocked by the peer.
+_ABORT_GRACE_S: Final = 1.0
+
+
+def leave_deadlines_to_us() -> None:
+    """Keep torch's watchdog away from the groups that this process builds from now on.
+
+    A process with groups of its own calls it after these are built; settings of the user stay.
+    """
+    for name, value in _WATCHDOG.items():
+        os.environ.setdefault(name, value)
+
+
+class NcclGroups:
+    """The two NCCL groups of one attachment, seen from one of its ends.
+
+    The constructor blocks until the peer has built its end, and leaves `device` as the calling
+    thread's current one. After it both communicators have carried a tensor, so nothing of NCCL's
+    is loaded or connected later. Every call raises LinkClosed once the groups are gone.
+    """
+
+    def __init__(
+        self, store: Any, *, rank: int, epoch: int, device: torch.device, timeout_s: float
+    ) -> None:
+        leave_deadlines_to_us()
+        self._peer = 1 - rank
+        self._lock = threading.Lock()  # an abort must not free what a call is using
+        self._aborted = False
+        self._store = store  # torch's groups hold it only as long as they need it
+        torch.cuda.set_device(device)
+        store.set_timeout(datetime.timedelta(seconds=timeout_s))
+        to_draft = _group(store, f"{epoch}/t2d", rank)
+        to_target = _group(store, f"{epoch}/d2t", rank)
+        self._out, self._in = (
+            (to_draft, to_target) if rank == TARGET_RANK else (to_target, to_draft)
+        )
+        try:
+            self._introduce(rank, device, timeout_s)
+        except BaseException:
+            self.abort()
+            raise
+
+    def send(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Send on the current stream, which waits for the end of it; the host does not."""
+        self._enqueue(self._out.send, tensors)
+
+    def recv(self, tensors: Sequence[torch.Tensor]) -> None:
+        """Receive into `tensors` on the current stream, which waits; the host does not."""
+        self._enqueue(self._in.recv, tensors)
+
+    def abort(self) -> None:
+        """Free the streams of everything that is pending; idempotent, from any thread.
+
+        The group with a pending receive comes first: aborting an idle group hangs for ever while
+        a receive from a dead peer is pending.
+        """
+        held = self._lock.acquire(timeout=_ABORT_GRACE_S)
+        try:
+            first, self._aborted = not self._aborted, True
+            if not first:
+                return
+            for group in (self._in, self._out):
+                with contextlib.suppress(RuntimeError):
+                    group.abort()
+        finally:
+            if held:
+                self._lock.release()
+
+    def _enqueue(self, call: Any, tensors: Sequence[torch.Tensor]) -> None:
+        with self._lock:
+            if self._aborted:
+                raise LinkClosed("step groups are closed")
+            try:
+                for tensor in tensors:
+                    call([tensor], self._peer, 0).wait()
+            except RuntimeError as error:
+                raise LinkClosed(f"step group failed: {error}") from None
+
+    def _introduce(self, rank: int, device: torch.device, timeout_s: float) -> None:
+        """Carry one tensor each way; the order is the same at both ends, as NCCL's set-up asks."""
+        word = torch.zeros(1, dtype=torch.int32, device=device)
+        stream = torch.cuda.Stream(device)
+        stream.wait_stream(torch.cuda.current_stream(device))
+        with torch.cuda.stream(stream):
+            for call in (self.send, self.recv) if rank == TARGET_RANK else (self.recv, self.send):
+                call([word])
+            done = torch.cuda.Event()
+            done.record()
+        deadline = time.monotonic() + timeout_s
+        while not done.query():
+            if time.monotonic() > deadline:
+                raise LinkClosed("step groups were not built in time")
+            time.sleep(0.001)
+
+
+def _group(store: Any, name: str, rank: int) -> Any:
+    nccl: Any = dist.ProcessGroupNCCL
+    # Small frames must not wait behind a busy target's kernels, nor take processors from them.
+    options = nccl.Options(is_high_priority_stream=True)
+    options._timeout = _FOREVER
+    options.config.max_ctas = 1
+    options.config.min_ctas = 1
+    try:
+        return nccl(dist.PrefixStore(name, store), rank, 2, options)
+    except RuntimeError as error:
+        raise LinkClosed(f"step group was not built: {error}") from None

@@ -31,7 +31,9 @@ class DecodePlan(Protocol):
         """Write the tokens' KV and return the logits of each row's newest token, [rows, vocab].
 
         Launches kernels on the current stream and nothing else, so that it can be captured into a
-        CUDA graph; the result may be overwritten by the next run of any plan.
+        CUDA graph; the result may be overwritten by the next run of any plan. It has the model's
+        dtype, its rows may lie further apart than they are long, and where the model has
+        `token_ids`, column i is that of token `token_ids[i]`.
         """
 
 
@@ -39,10 +41,12 @@ class DraftModel(Protocol):
     """A causal LM whose KV cache is a pool of blocks."""
 
     device: torch.device
-    vocab_size: int
+    vocab_size: int  # of the tokenizer, also where the head is trimmed
+    token_ids: torch.Tensor | None  # [trimmed] int32, distinct; None means all, in order
     block_size: int
+    max_len: int  # tokens that a sequence may have
     kv_bytes_per_token: int
-    weight_bytes: int
+    weight_bytes: int  # that one decoding step reads
 
     def allocate(self, blocks: int, max_blocks: int) -> None:
         """Take the KV cache: `blocks` in all, at most `max_blocks` for one sequence."""

@@ -6,6 +6,16 @@ from dataclasses import replace
 
 from rayspec.config.drafts import ModelDraftConfig, NgramDraftConfig
 from rayspec.config.lanes import LaneConfig, SpeculativeLaneConfig
+from rayspec.config.placement import (
+    draft_device,
+    draft_engine,
+    draft_gpus,
+    gpus,
+    impossible,
+    share_one_gpu,
+    shared_gpu_env,
+    transport,
+)
 from rayspec.config.routing import RoutingConfig, RuleConfig
 from rayspec.config.schema import AppConfig
 from rayspec.config.specs import (
@@ -15,22 +25,56 @@ from rayspec.config.specs import (
     IngressSpec,
     SpeculationSpec,
     TargetSpec,
+    Transport,
 )
+from rayspec.errors import ConfigError
 from rayspec.ingress.classify import ClassRule
 from rayspec.routing.policy import ClassPolicy, PolicySpec
 from rayspec.routing.types import Lane, Speculation
 
+# Seconds that a step waits for drafts unless configured. A round over NCCL takes a few
+# milliseconds; over gloo a busy machine delays one by tens.
+_DEADLINE_S: dict[Transport, float] = {"gloo": 0.25, "nccl": 0.02}
+# The speculative lane's drafting hook on CUDA is that of vLLM's Model Runner V2. It is vLLM's
+# default; asked for by name, vLLM refuses at start what V2 lacks instead of taking V1 in silence.
+_V2_RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "1"}
+
 
 def derive(config: AppConfig, *, has_gpu: bool) -> AppSpec:
-    """Return the specs of all deployments; `has_gpu` decides what `device: auto` means."""
+    """Return the specs of all deployments; `has_gpu` decides what `device: auto` means.
+
+    Raises `ConfigError` for a draft that cannot work on that device.
+    """
     device: Device = "cuda" if has_gpu else "cpu"
     if config.device != "auto":
         device = config.device
-    return AppSpec(
-        ingress=_ingress(config),
-        speculative=_target(config, Lane.SPECULATIVE, config.speculative, device),
-        plain=_target(config, Lane.PLAIN, config.plain, device),
-        draft=_draft(config, device),
+    if (wrong := impossible(config.draft, device)) is not None:
+        field, remedy = wrong
+        raise ConfigError(f"draft.{field}", getattr(config.draft, field), remedy)
+    return _placed(
+        AppSpec(
+            ingress=_ingress(config),
+            speculative=_target(config, Lane.SPECULATIVE, config.speculative, device),
+            plain=_target(config, Lane.PLAIN, config.plain, device),
+            draft=_draft(config, device),
+        )
+    )
+
+
+def _placed(app: AppSpec) -> AppSpec:
+    """Return `app` with the environment that follows from what shares a GPU with what."""
+    target, draft = app.speculative, app.draft
+    if target is None or draft is None or target.device == "cpu":
+        return app
+    ours, theirs = dict(_V2_RUNNER), dict[str, str]()
+    nccl = target.speculation is not None and target.speculation.transport == "nccl"
+    if nccl and share_one_gpu(target, draft.num_gpus):
+        ours |= shared_gpu_env("target")
+        theirs |= shared_gpu_env("draft")
+    return replace(
+        app,
+        speculative=replace(target, env=ours | dict(target.env)),
+        draft=replace(draft, env=theirs | dict(draft.env)),
     )
 
 
@@ -54,26 +98,37 @@ def _target(
         seed=config.seed,
         num_replicas=settings.num_replicas,
         tensor_parallel_size=tp,
-        num_gpus=_gpus(settings.num_gpus, device, tp),
+        num_gpus=gpus(settings.num_gpus, device, tp),
         num_cpus=settings.num_cpus,
         max_num_seqs=settings.max_num_seqs,
         max_ongoing_requests=settings.max_ongoing_requests or settings.max_num_seqs,
         max_queued_requests=settings.max_queued_requests,
-        speculation=_speculation(settings),
+        speculation=_speculation(config, settings, device),
         engine_args=dict(settings.engine_args),
         frontend_args=dict(config.frontend_args),
         env=dict(settings.env),
     )
 
 
-def _speculation(settings: LaneConfig) -> SpeculationSpec | None:
+def _speculation(config: AppConfig, settings: LaneConfig, device: Device) -> SpeculationSpec | None:
     if not isinstance(settings, SpeculativeLaneConfig):
         return None
     highest = settings.num_speculative_tokens
-    return SpeculationSpec(
+    carrier = transport(config.draft, device)
+    deadline_ms = settings.draft_deadline_ms
+    spec = SpeculationSpec(
         num_speculative_tokens=highest,
         k_tiers=tuple(sorted({0, highest, *(settings.k_tiers or ())})),
-        draft_deadline_s=settings.draft_deadline_ms / 1000,
+        draft_deadline_s=_DEADLINE_S[carrier] if deadline_ms is None else deadline_ms / 1000,
+        transport=carrier,
+    )
+    draft = config.draft
+    if not isinstance(draft, ModelDraftConfig):
+        return spec
+    return replace(
+        spec,
+        q_top=draft.top_m if draft.sampling == "sparse" else 0,
+        draft_shards=draft.data_parallel_size,
     )
 
 
@@ -87,7 +142,7 @@ def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
         k_max=config.speculative.num_speculative_tokens,
         slots=config.speculative.num_replicas * config.speculative.max_num_seqs,
         max_len=config.max_model_len,
-        device="cpu",
+        device=draft_device(draft, device),
         num_gpus=0.0,
         num_cpus=draft.num_cpus,
         env=dict(draft.env),
@@ -95,21 +150,22 @@ def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
     if isinstance(draft, NgramDraftConfig):
         return replace(spec, ngram_min=draft.ngram_min, ngram_max=draft.ngram_max)
     if isinstance(draft, ModelDraftConfig):
-        own = device if draft.device == "auto" else draft.device
         return replace(
             spec,
             model=draft.model,
-            device=own,
-            num_gpus=_gpus(draft.num_gpus, own, 1),
+            num_gpus=draft_gpus(draft, device),
+            replicas=draft.data_parallel_size,
             num_threads=draft.num_threads,
+            engine=draft_engine(draft, device),
+            quantization=draft.quantization,
+            vocab_trim=draft.vocab_trim,
+            load_format=draft.load_format,
+            fused=None if draft.fused == "auto" else draft.fused == "on",
+            kv_gib=draft.kv_gib,
+            sampling=draft.sampling,
+            top_m=draft.top_m,
         )
     return spec
-
-
-def _gpus(configured: float | None, device: Device, default: int) -> float:
-    if device == "cpu":
-        return 0.0
-    return float(default) if configured is None else configured
 
 
 def _ingress(config: AppConfig) -> IngressSpec:

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayspec.config.fields import Count, Cpus, Env, Gpus, NonEmpty, Section
+from rayspec.config.fields import Count, Cpus, Env, Gpus, NonEmpty, Section, Switch
 
 
 class _Draft(Section):
@@ -43,14 +43,61 @@ class ModelDraftConfig(_Draft):
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the draft model runs; `auto` is the application's device."
     )
+    engine: Literal["auto", "vllm", "transformers"] = Field(
+        "auto",
+        description="What computes the draft: `vllm` runs vLLM's model classes and kernels in CUDA "
+        "graphs, `transformers` any causal language model on any device, slower. `auto` is `vllm` "
+        "on CUDA and `transformers` on CPU.",
+    )
     num_gpus: Gpus | None = Field(
-        None, description="GPUs that Ray reserves; by default 1 on CUDA and 0 on CPU."
+        None,
+        description="GPUs that Ray reserves for one draft; by default 1 on CUDA and 0 on CPU. A "
+        "fraction lets it share a GPU. Where the fractions of draft and engine fit one GPU, their "
+        "link is made to work between two processes on it, over the loopback interface.",
+    )
+    data_parallel_size: Count = Field(
+        1,
+        description="Drafts, each with its own GPU; every one serves its share of an engine's "
+        "sequences.",
     )
     num_threads: Count = Field(
         1,
         description="CPU threads of the draft model's computations. Threads that share cores with "
         "an engine slow both down.",
     )
+    quantization: Literal["none", "fp8"] = Field(
+        "none",
+        description="Number format of the draft's weights: `fp8` halves what a step reads. Drafts "
+        "are only hints, so this costs acceptance at most.",
+    )
+    vocab_trim: NonEmpty | None = Field(
+        None,
+        description="File with the token ids that the draft may propose; its output layer keeps "
+        "these alone. By default all.",
+    )
+    load_format: NonEmpty | None = Field(
+        None,
+        description="vLLM's load format of the draft's weights, such as `dummy` for random ones; "
+        "by default the files of the model.",
+    )
+    fused: Switch = Field(
+        "auto",
+        description="Whether decoding uses rayspec's fused kernels (`on`, `off`); `auto` takes "
+        "them where the model's shape has them.",
+    )
+    kv_gib: float | None = Field(
+        None,
+        gt=0,
+        description="GiB of GPU memory for the draft's KV cache; by default what its sequences "
+        "can need, within the memory that is free.",
+    )
+    sampling: Literal["greedy", "sparse"] = Field(
+        "greedy",
+        description="How the draft chooses tokens for requests with a temperature: `greedy` takes "
+        "the likeliest; `sparse` samples from the `top_m` likeliest and sends their weights along, "
+        "which raises acceptance. Answers have the model's own distribution in both cases.",
+    )
+    top_m: int = Field(32, ge=1, le=256, description="Tokens that `sampling: sparse` chooses from.")
 
 
 class RandomDraftConfig(_Draft):

@@ -38,6 +38,7 @@ def _pattern(value: str) -> str:
 
 
 Speculation = Annotated[Literal["on", "off", "auto"], BeforeValidator(_on_off)]
+Switch = Annotated[Literal["auto", "on", "off"], BeforeValidator(_on_off)]
 ClassName = Annotated[str, AfterValidator(_class_name)]
 Pattern = Annotated[str, AfterValidator(_pattern)]
 Share = Annotated[float, Field(ge=0, le=1)]

@@ -98,12 +98,13 @@ class SpeculativeLaneConfig(LaneConfig):
         "0 and `num_speculative_tokens` always belong to them; by default there are no others. "
         "On CUDA each tier costs its own set of graphs.",
     )
-    draft_deadline_ms: float = Field(
-        250.0,
+    draft_deadline_ms: float | None = Field(
+        None,
         gt=0,
         le=60_000,
-        description="How long a step waits for drafts, in milliseconds. A draft that is late once "
-        "is not waited for again until it has caught up.",
+        description="How long a step waits for drafts, in milliseconds; by default 20 where engine "
+        "and draft are both on GPUs (NCCL) and 250 elsewhere (gloo). A draft that is late once is "
+        "not waited for again until it has caught up.",
     )
 
     @model_validator(mode="after")

@@ -10,7 +10,9 @@ from rayspec.config import foreign
 from rayspec.config.drafts import DraftConfig, ModelDraftConfig
 from rayspec.config.fields import Count, Cpus, NonEmpty, Section
 from rayspec.config.lanes import PlainLaneConfig, SpeculativeLaneConfig
+from rayspec.config.placement import impossible
 from rayspec.config.routing import RoutingConfig
+from rayspec.config.specs import Device
 
 
 class IngressConfig(Section):
@@ -109,8 +111,14 @@ class AppConfig(Section):
                 lane = getattr(self, name)
                 if lane is not None and lane.num_gpus:
                     raise ValueError(f"{name}.num_gpus: leave it out with device 'cpu'")
-        draft = self.draft
-        if isinstance(draft, ModelDraftConfig):
-            device = self.device if draft.device == "auto" else draft.device
-            if device == "cpu" and draft.num_gpus:
-                raise ValueError("draft.num_gpus: leave it out for a draft on the CPU")
+        # What `auto` means is known where the application is built; some things work nowhere.
+        devices: tuple[Device, ...] = ("cuda", "cpu") if self.device == "auto" else (self.device,)
+        found = [wrong for device in devices if (wrong := impossible(self.draft, device))]
+        if len(found) == len(devices):
+            raise ValueError(f"draft.{found[0][0]}: {found[0][1]}")
+        shards = self.draft.data_parallel_size if isinstance(self.draft, ModelDraftConfig) else 1
+        if self.speculative is not None and shards > self.speculative.max_num_seqs:
+            raise ValueError(
+                "draft.data_parallel_size: must not exceed speculative.max_num_seqs "
+                f"({self.speculative.max_num_seqs})"
+            )

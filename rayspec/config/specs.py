@@ -12,15 +12,29 @@ from rayspec.routing.types import Lane
 
 Device = Literal["cpu", "cuda"]
 DraftKind = Literal["ngram", "model", "random"]
+DraftEngine = Literal["vllm", "transformers"]
+Transport = Literal["gloo", "nccl"]
 
 
 @dataclass(frozen=True, slots=True)
 class SpeculationSpec:
-    """How the speculative lane uses its draft; `k_tiers` ascend from 0 to the maximum."""
+    """How the speculative lane uses its draft; `k_tiers` ascend from 0 to the maximum.
+
+    `q_top` tokens' weights accompany each sampled draft token, none where it is 0. The engine's
+    sequences are shared out over `draft_shards` drafts.
+    """
 
     num_speculative_tokens: int
     k_tiers: tuple[int, ...]
     draft_deadline_s: float
+    transport: Transport = "gloo"
+    q_top: int = 0
+    draft_shards: int = 1
+
+    @property
+    def q_mode(self) -> Literal["none", "sparse"]:
+        """What the draft tells about the distribution that it sampled from."""
+        return "sparse" if self.q_top else "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +63,10 @@ class TargetSpec:
 
 @dataclass(frozen=True, slots=True)
 class DraftSpec:
-    """The draft deployment; `target_model` is whose tokenizer and vocabulary it must share.
+    """The draft deployments; `target_model` is whose tokenizer and vocabulary they must share.
 
     `slots` sequences of `max_len` tokens (None: the target model's own limit) have a KV cache.
+    There are `replicas` of them, each with its own GPUs and its share of every target's sequences.
     """
 
     kind: DraftKind
@@ -63,7 +78,16 @@ class DraftSpec:
     num_gpus: float
     num_cpus: float
     model: str | None = None
+    replicas: int = 1
     num_threads: int = 1
+    engine: DraftEngine = "transformers"
+    quantization: Literal["none", "fp8"] = "none"
+    vocab_trim: str | None = None
+    load_format: str | None = None
+    fused: bool | None = None
+    kv_gib: float | None = None
+    sampling: Literal["greedy", "sparse"] = "greedy"
+    top_m: int = 32
     ngram_min: int = 2
     ngram_max: int = 4
     env: Mapping[str, str] = field(default_factory=dict)

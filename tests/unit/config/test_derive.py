@@ -97,3 +97,96 @@ def test_one_lane_only() -> None:
 def test_specs_travel_between_processes() -> None:
     app = derive(parse(ARGS), has_gpu=False)
     assert pickle.loads(pickle.dumps(app)) == app
+
+
+MODEL: dict[str, Any] = {"kind": "model", "model": "d"}
+
+
+@pytest.mark.parametrize(
+    ("draft", "has_gpu", "engine", "transport"),
+    [
+        (MODEL, True, "vllm", "nccl"),
+        (MODEL, False, "transformers", "gloo"),
+        (MODEL | {"engine": "transformers"}, True, "transformers", "gloo"),
+        (MODEL | {"device": "cpu"}, True, "transformers", "gloo"),
+        (MODEL | {"device": "cuda"}, False, "vllm", "gloo"),
+    ],
+)
+def test_the_link_follows_from_where_both_ends_are(
+    draft: dict[str, Any], has_gpu: bool, engine: str, transport: str
+) -> None:
+    lane = {"num_speculative_tokens": 4}
+    app = derive(parse({**ARGS, "speculative": lane, "draft": draft}), has_gpu=has_gpu)
+    assert app.draft is not None
+    assert app.speculative is not None
+    assert app.speculative.speculation is not None
+    assert (app.draft.engine, app.speculative.speculation.transport) == (engine, transport)
+    expected = 0.02 if transport == "nccl" else 0.25
+    assert app.speculative.speculation.draft_deadline_s == expected
+
+
+def test_prompt_lookup_keeps_the_link_on_the_host() -> None:
+    app = derive(parse(ARGS), has_gpu=True)
+    assert app.speculative is not None
+    assert app.speculative.speculation == SpeculationSpec(5, (0, 1, 3, 5), 0.04, transport="gloo")
+
+
+def test_what_is_said_about_a_draft_model_reaches_both_ends() -> None:
+    draft = MODEL | {
+        "quantization": "fp8",
+        "vocab_trim": "ids.json",
+        "load_format": "dummy",
+        "fused": False,
+        "kv_gib": 1.5,
+        "sampling": "sparse",
+        "top_m": 16,
+        "data_parallel_size": 3,
+    }
+    app = derive(parse({**ARGS, "draft": draft}), has_gpu=True)
+    assert app.speculative is not None
+    speculation = app.speculative.speculation
+    assert speculation is not None
+    assert (speculation.q_mode, speculation.q_top, speculation.draft_shards) == ("sparse", 16, 3)
+    assert app.draft is not None
+    assert {name: getattr(app.draft, name) for name in draft if hasattr(app.draft, name)} == {
+        name: value for name, value in draft.items() if name != "data_parallel_size"
+    }
+    assert app.draft.replicas == 3
+
+
+def test_greedy_drafts_tell_no_distribution() -> None:
+    app = derive(parse({**ARGS, "draft": MODEL | {"fused": True}}), has_gpu=True)
+    assert app.speculative is not None
+    assert app.speculative.speculation is not None
+    assert (app.speculative.speculation.q_mode, app.speculative.speculation.q_top) == ("none", 0)
+    assert app.draft is not None
+    assert app.draft.fused is True
+
+
+@pytest.mark.parametrize(
+    ("target", "draft", "shared"),
+    [(0.5, 0.4, True), (0.5, 0.5, True), (0.7, 0.4, False), (1, 0.4, False), (0.5, None, False)],
+)
+def test_two_processes_on_one_gpu_look_like_two_hosts(
+    target: float, draft: float | None, shared: bool
+) -> None:
+    lane = {"num_gpus": target, "env": {"NCCL_DEBUG": "WARN", "NCCL_SOCKET_IFNAME": "eth0"}}
+    args = {**ARGS, "speculative": lane, "draft": MODEL | {"num_gpus": draft}}
+    app = derive(parse(args), has_gpu=True)
+    assert app.speculative is not None
+    assert app.draft is not None
+    ids = [spec.env.get("NCCL_HOSTID") for spec in (app.speculative, app.draft)]
+    assert (len(set(ids)) == 2) == shared
+    assert (None in ids) != shared
+    # What the configuration says comes first.
+    assert app.speculative.env["NCCL_SOCKET_IFNAME"] == "eth0"
+    assert app.speculative.env["NCCL_DEBUG"] == "WARN"
+
+
+def test_the_speculative_lane_on_gpus_insists_on_the_runner_with_its_hook() -> None:
+    for has_gpu in (True, False):
+        app = derive(parse(ARGS), has_gpu=has_gpu)
+        assert app.speculative is not None
+        assert app.plain is not None
+        assert ("VLLM_USE_V2_MODEL_RUNNER" in app.speculative.env) == has_gpu
+        assert not app.plain.env

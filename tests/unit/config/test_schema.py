@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from rayspec.config import AppConfig, parse
+from rayspec.config import AppConfig, derive, parse
 from rayspec.config.explain import nested_sections
 from rayspec.errors import ConfigError
 
 PLAIN: dict[str, Any] = {"model": "smollm2", "plain": {}}
+MODEL: dict[str, Any] = {"kind": "model", "model": "m"}
 BOTH: dict[str, Any] = {**PLAIN, "speculative": {}, "draft": {"kind": "ngram"}}
 
 
@@ -68,8 +69,23 @@ def test_smallest_configurations() -> None:
         (
             "draft",
             {"kind": "model", "model": "m", "ngram_min": 2},
-            "draft.ngram_min = 2: unknown field; known here: device",
+            "draft.ngram_min = 2: unknown field; known here: data_parallel_size",
         ),
+        (
+            "speculative.num_speculative_tokens",
+            33,
+            "num_speculative_tokens = 33: must be at most 32",
+        ),
+        ("draft", {**MODEL, "top_m": 0}, "draft.top_m = 0: must be at least 1"),
+        ("draft", {**MODEL, "kv_gib": 0}, "draft.kv_gib = 0: must be greater than 0"),
+        ("draft", {**MODEL, "fused": "yes"}, "draft.fused = 'yes': must be one of"),
+        ("draft", {**MODEL, "quantization": "int4"}, "must be one of 'none' or 'fp8'"),
+        (
+            "draft",
+            {**MODEL, "data_parallel_size": 65},
+            "draft.data_parallel_size = 65: must not exceed speculative.max_num_seqs (64)",
+        ),
+        ("draft", {**MODEL, "engine": "transformers", "kv_gib": 1.0}, "needs a draft with engine"),
         ("draft", None, "draft = None: the speculative lane needs one"),
         ("speculative", None, "remove it or add a 'speculative' lane that uses it"),
         ("routing.acceptance_floor", 40, "must be at most 1"),
@@ -114,6 +130,42 @@ def test_gpus_contradict_a_cpu_device() -> None:
     draft = {"kind": "model", "model": "m", "device": "cpu", "num_gpus": 1}
     with pytest.raises(ConfigError, match=r"^draft.num_gpus = 1: leave it out"):
         parse({**BOTH, "draft": draft})
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "remedy"),
+    [
+        ("engine", "vllm", "needs a GPU: use 'transformers'"),
+        ("quantization", "fp8", "needs a draft with engine 'vllm' on a GPU"),
+        ("vocab_trim", "ids.json", "needs a draft with engine 'vllm' on a GPU"),
+        ("load_format", "dummy", "needs a draft with engine 'vllm' on a GPU"),
+        ("fused", True, "needs a draft with engine 'vllm' on a GPU"),
+        ("kv_gib", 2.0, "needs a draft with engine 'vllm' on a GPU"),
+        ("sampling", "sparse", "needs a draft with engine 'vllm' on a GPU"),
+        ("data_parallel_size", 2, "needs GPUs"),
+    ],
+)
+def test_what_a_draft_on_the_cpu_cannot_do(field: str, value: Any, remedy: str) -> None:
+    draft = {**MODEL, field: value}
+    for args in (
+        {**BOTH, "draft": {**draft, "device": "cpu"}},
+        {**BOTH, "draft": draft, "device": "cpu"},
+    ):
+        with pytest.raises(ConfigError) as caught:
+            parse(args)
+        assert str(caught.value).startswith(f"draft.{field} = ")
+        assert remedy in str(caught.value)
+    # Whether `auto` means a CPU is known only where the application is built.
+    config = parse({**BOTH, "draft": draft})
+    derive(config, has_gpu=True)
+    with pytest.raises(ConfigError, match=rf"^draft\.{field} = "):
+        derive(config, has_gpu=False)
+
+
+def test_sparse_sampling_needs_both_ends_on_gpus() -> None:
+    draft = {**MODEL, "device": "cuda", "sampling": "sparse"}
+    with pytest.raises(ConfigError, match=r"^draft.sampling = 'sparse': 'sparse' needs target and"):
+        parse({**BOTH, "device": "cpu", "draft": draft})
 
 
 def test_yaml_on_and_off_mean_what_they_say() -> None:

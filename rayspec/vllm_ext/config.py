@@ -24,6 +24,13 @@ class ExtConfig:
     # Values that the per-step K may take; 0 and `num_speculative_tokens` are always among them.
     k_tiers: tuple[int, ...] = ()
     tokenizer_hash: str = ""
+    # What carries step frames, "gloo" or "nccl", and what the draft tells about its distribution:
+    # "none", or "sparse" with the weights of `q_top` tokens per position.
+    transport: str = "gloo"
+    q_mode: str = "none"
+    q_top: int = 0
+    # Drafts that share the slots: slot s belongs to shard s % draft_shards.
+    draft_shards: int = 1
     ping_interval_s: float = 0.5
     pong_timeout_s: float = 3.0
     enabled: bool = True

@@ -1,0 +1,187 @@
+# mypy: disable-error-code="no-untyped-def,no-untyped-call"
+"""The kernel between the projections: norms, rotation, KV write and attention over paged KV.
+
+Read at Triton 3.7. A row's context is split over programs; the last one to finish combines them,
+so that a row costs one launch however long it is.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+__all__ = ["attend"]
+
+
+@triton.jit
+def _half(
+    qkv, bias, m, valid, column, M, inverse,
+    N: tl.constexpr, PARTS: tl.constexpr, BIAS: tl.constexpr,
+):  # fmt: skip
+    """Return columns of the projection [R, C]: partial sums added up, normed, biased."""
+    x = tl.zeros(column.shape, tl.float32)
+    for part in tl.static_range(PARTS):
+        x += tl.load(qkv + part * M * N + m[:, None] * N + column, mask=valid[:, None], other=0.0)
+    x *= inverse[:, None]
+    if BIAS:
+        x += tl.load(bias + column).to(tl.float32)
+    return x
+
+
+@triton.jit
+def _rotated(
+    qkv, bias, gain, cos, sin, m, valid, head, position, M, inverse,
+    N: tl.constexpr, PARTS: tl.constexpr, BIAS: tl.constexpr, NORM: tl.constexpr,
+    EPS: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    """Return both halves [R, D / 2] of heads after their norm and rotation."""
+    H: tl.constexpr = D // 2
+    d = tl.arange(0, H)[None, :]
+    base = head[:, None] * D + d
+    a = _half(qkv, bias, m, valid, base, M, inverse, N, PARTS, BIAS)
+    b = _half(qkv, bias, m, valid, base + H, M, inverse, N, PARTS, BIAS)
+    if NORM:
+        mean = (tl.sum(a * a, axis=1) + tl.sum(b * b, axis=1)) / D
+        scale = (1.0 / tl.sqrt(mean + EPS))[:, None]
+        a = a * scale * tl.load(gain + d).to(tl.float32)
+        b = b * scale * tl.load(gain + H + d).to(tl.float32)
+    c = tl.load(cos + position[:, None] * H + d)
+    s = tl.load(sin + position[:, None] * H + d)
+    return a * c - b * s, b * c + a * s
+
+
+@triton.jit(do_not_specialize=["M", "table_stride"])
+def attend(
+    qkv, squares, bias, q_gain, k_gain, cos, sin, keys, values,
+    positions, seq_lens, block_table, table_stride, slot_mapping,
+    partial, scores, arrived, out, M,
+    HIDDEN: tl.constexpr, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr,
+    WIDTH: tl.constexpr, BQ: tl.constexpr, BT: tl.constexpr, BLOCK: tl.constexpr,
+    SPLITS: tl.constexpr, PARTS: tl.constexpr, BIAS: tl.constexpr, NORM: tl.constexpr,
+    EPS: tl.constexpr, SCALE: tl.constexpr, PDL: tl.constexpr, FRESH: tl.constexpr,
+):  # fmt: skip
+    """Attend from WIDTH new tokens of each row; grid (rows, KV_HEADS, SPLITS).
+
+    `qkv` [PARTS, M, (HEADS + 2 KV_HEADS) D] and `squares` [PARTS, M] are what `project` left.
+    `keys` and `values` [blocks, KV_HEADS, BLOCK, D] take the new tokens' KV; `out` [M, HEADS D]
+    gets the result. `partial` [rows, KV_HEADS, SPLITS, BQ, D], `scores` [·, 2, BQ] and the zeroed
+    `arrived` [rows, KV_HEADS] are scratch. FRESH is the cache modifier of loads that must not find
+    what an earlier kernel left in L1.
+    """
+    row = tl.program_id(0)
+    kv_head = tl.program_id(1)
+    split = tl.program_id(2)
+    G: tl.constexpr = HEADS // KV_HEADS
+    H: tl.constexpr = D // 2
+    N: tl.constexpr = (HEADS + 2 * KV_HEADS) * D
+    if PDL:
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+    length = tl.load(seq_lens + row)
+    chunk = tl.cdiv(tl.cdiv(length, SPLITS), BT) * BT
+    begin = split * chunk
+    end = tl.minimum(begin + chunk, length)
+    if begin >= length:
+        return
+    DT: tl.constexpr = keys.dtype.element_ty
+
+    # Queries: row q of the tile is head q % G of the group and new token q // G.
+    q = tl.arange(0, BQ)
+    token = tl.minimum(q // G, WIDTH - 1)
+    valid = q < WIDTH * G
+    m = row * WIDTH + token
+    total = tl.zeros((BQ,), tl.float32)
+    for part in tl.static_range(PARTS):
+        total += tl.load(squares + part * M + m)
+    inverse = 1.0 / tl.sqrt(total / HIDDEN + EPS)
+    position = tl.load(positions + m)
+    q1, q2 = _rotated(
+        qkv, bias, q_gain, cos, sin, m, valid, kv_head * G + q % G, position, M, inverse,
+        N, PARTS, BIAS, NORM, EPS, D,
+    )  # fmt: skip
+    q1 = (q1 * (SCALE * 1.4426950408889634)).to(DT)
+    q2 = (q2 * (SCALE * 1.4426950408889634)).to(DT)
+
+    # Keys and values of those new tokens that lie in this program's part of the context.
+    j = tl.arange(0, WIDTH)
+    mj = row * WIDTH + j
+    at = length - WIDTH + j
+    mine = (at >= begin) & (at < end)
+    total = tl.zeros((WIDTH,), tl.float32)
+    for part in tl.static_range(PARTS):
+        total += tl.load(squares + part * M + mj)
+    inverse = 1.0 / tl.sqrt(total / HIDDEN + EPS)
+    k1, k2 = _rotated(
+        qkv, bias, k_gain, cos, sin, mj, mine, HEADS + kv_head + tl.zeros_like(j),
+        tl.load(positions + mj), M, inverse, N, PARTS, BIAS, NORM, EPS, D,
+    )  # fmt: skip
+    d = tl.arange(0, D)
+    half = tl.arange(0, H)
+    v = _half(
+        qkv, bias, mj, mine, (HEADS + KV_HEADS + kv_head) * D + tl.zeros_like(j)[:, None] + d[None],
+        M, inverse, N, PARTS, BIAS,
+    )  # fmt: skip
+    slot = tl.load(slot_mapping + mj)
+    cell = ((slot // BLOCK) * KV_HEADS + kv_head) * BLOCK + slot % BLOCK  # int64
+    mine = (mine & (slot >= 0))[:, None]
+    tl.store(keys + cell[:, None] * D + half[None, :], k1.to(DT), mask=mine)
+    tl.store(keys + cell[:, None] * D + H + half[None, :], k2.to(DT), mask=mine)
+    tl.store(values + cell[:, None] * D + d[None, :], v.to(DT), mask=mine)
+    # Threads of this program read below what others of it have just written.
+    tl.debug_barrier()
+
+    best = tl.full((BQ,), -float("inf"), tl.float32)
+    weight = tl.zeros((BQ,), tl.float32)
+    acc = tl.zeros((BQ, D), tl.float32)
+    for start in range(begin, end, BT):
+        t = start + tl.arange(0, BT)
+        inside = t < end
+        block = tl.load(block_table + row * table_stride + t // BLOCK, mask=inside, other=0)
+        cell = (block.to(tl.int64) * KV_HEADS + kv_head) * BLOCK + t % BLOCK
+        kt = keys + cell[None, :] * D + half[:, None]
+        k1 = tl.load(kt, mask=inside[None, :], other=0.0)  # [D / 2, BT]
+        k2 = tl.load(kt + H, mask=inside[None, :], other=0.0)
+        vt = tl.load(values + cell[:, None] * D + d[None, :], mask=inside[:, None], other=0.0)
+        s = tl.dot(q1, k1, input_precision="ieee")
+        s = tl.dot(q2, k2, s, input_precision="ieee")
+        seen = t[None, :] <= (length - WIDTH + token)[:, None]
+        s = tl.where(seen & inside[None, :], s, -float("inf"))
+        top = tl.maximum(best, tl.max(s, axis=1))
+        # A part that holds only the newer of two tokens shows nothing to the older one.
+        floor = tl.where(top == -float("inf"), 0.0, top)
+        p = tl.exp2(s - floor[:, None])
+        shrink = tl.exp2(best - floor)
+        weight = weight * shrink + tl.sum(p, axis=1)
+        acc = tl.dot(p.to(DT), vt, acc * shrink[:, None], input_precision="ieee")
+        best = top
+
+    target = out + m[:, None] * (HEADS * D) + (kv_head * G + q % G)[:, None] * D + d[None, :]
+    active = tl.cdiv(length, chunk)
+    if active == 1:
+        tl.store(target, (acc / weight[:, None]).to(DT), mask=valid[:, None])
+    else:
+        pair = row * KV_HEADS + kv_head
+        mine_at = pair * SPLITS + split
+        tl.store(partial + (mine_at * BQ + q)[:, None] * D + d[None, :], acc)
+        tl.store(scores + mine_at * 2 * BQ + q, best)
+        tl.store(scores + mine_at * 2 * BQ + BQ + q, weight)
+        tl.debug_barrier()
+        before = tl.atomic_add(arrived + pair, 1, sem="acq_rel", scope="gpu")
+        if before == active - 1:
+            best = tl.full((BQ,), -float("inf"), tl.float32)
+            weight = tl.zeros((BQ,), tl.float32)
+            acc = tl.zeros((BQ, D), tl.float32)
+            for other in range(0, active):
+                other_at = pair * SPLITS + other
+                top = tl.load(scores + other_at * 2 * BQ + q, cache_modifier=FRESH)
+                share = tl.load(scores + other_at * 2 * BQ + BQ + q, cache_modifier=FRESH)
+                part_at = partial + (other_at * BQ + q)[:, None] * D + d[None, :]
+                theirs = tl.load(part_at, cache_modifier=FRESH)
+                high = tl.maximum(best, top)
+                # The first part always shows its first token to every query.
+                old, new = tl.exp2(best - high), tl.exp2(top - high)
+                weight = weight * old + share * new
+                acc = acc * old[:, None] + theirs * new[:, None]
+                best = high
+            tl.store(target, (acc / weight[:, None]).to(DT), mask=valid[:, None])
+            tl.store(arrived + pair, 0)

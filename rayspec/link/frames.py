@@ -19,11 +19,11 @@ import torch
 from rayspec.errors import LinkError
 from rayspec.link.messages import WIRE_VERSION
 
-__all__ = ["D2T", "HEADER_WORDS", "T2D", "FrameShape", "StepRow"]
+__all__ = ["D2T", "D2T_MAGIC", "HEADER_WORDS", "T2D", "T2D_MAGIC", "FrameShape", "StepRow"]
 
 HEADER_WORDS = 8
-_T2D_MAGIC = 0x52530000 | WIRE_VERSION
-_D2T_MAGIC = 0x52540000 | WIRE_VERSION
+T2D_MAGIC = 0x52530000 | WIRE_VERSION
+D2T_MAGIC = 0x52540000 | WIRE_VERSION
 _HAS_CHECKSUM = 1
 _INT32_MAX = 2**31 - 1
 
@@ -70,7 +70,7 @@ class T2D:
         """Return the frame; a row that does not fit is a ValueError."""
         flags = 0 if self.checksum is None else _HAS_CHECKSUM
         header = (
-            _T2D_MAGIC,
+            T2D_MAGIC,
             self.epoch,
             self.step,
             self.cseq_required,
@@ -84,7 +84,7 @@ class T2D:
     @classmethod
     def unpack(cls, frame: torch.Tensor, shape: FrameShape) -> T2D:
         """Return the step in a frame; raises LinkError when it is malformed."""
-        header, rows = _unpack(frame, shape, _T2D_MAGIC, 4, shape.k_max + 1)
+        header, rows = _unpack(frame, shape, T2D_MAGIC, 4, shape.k_max + 1)
         if not 0 <= header[5] <= shape.k_max:
             raise LinkError(f"step frame wants {header[5]} drafts, at most {shape.k_max} fit")
         checksum = header[7] if header[6] & _HAS_CHECKSUM else None
@@ -103,13 +103,13 @@ class D2T:
     def pack(self, shape: FrameShape) -> torch.Tensor:
         """Return the frame; a row that does not fit is a ValueError."""
         took = min(self.t_draft_us, _INT32_MAX)
-        header = (_D2T_MAGIC, self.epoch, self.step, len(self.rows), took)
+        header = (D2T_MAGIC, self.epoch, self.step, len(self.rows), took)
         return _pack(header, self.rows, shape, shape.k_max)
 
     @classmethod
     def unpack(cls, frame: torch.Tensor, shape: FrameShape) -> D2T:
         """Return the drafts in a frame; raises LinkError when it is malformed."""
-        header, rows = _unpack(frame, shape, _D2T_MAGIC, 3, shape.k_max)
+        header, rows = _unpack(frame, shape, D2T_MAGIC, 3, shape.k_max)
         return cls(header[1], header[2], header[4], rows)
 
 

@@ -26,7 +26,8 @@ class LinkSpec:
     """What a target is, and how long it waits.
 
     `deadline_s` is the most that one step may lose to a slow draft. A draft that answers no ping
-    for `pong_timeout_s` counts as hung.
+    for `pong_timeout_s` counts as hung. With `q_mode` "sparse" each reply carries the weights of
+    `q_top` tokens per draft.
     """
 
     slots: int
@@ -36,6 +37,9 @@ class LinkSpec:
     tokenizer_hash: str
     deadline_s: float = 0.25
     checksum: bool = False
+    transport: str = "gloo"
+    q_mode: str = "none"
+    q_top: int = 0
     ping_interval_s: float = 0.5
     pong_timeout_s: float = 3.0
     attach_timeout_s: float = 10.0
@@ -44,6 +48,11 @@ class LinkSpec:
     def shape(self) -> FrameShape:
         """Size of this target's step frames."""
         return FrameShape(self.slots, self.k_max)
+
+    @property
+    def q_size(self) -> tuple[int, int, int] | None:
+        """Size of what follows each reply: ids, then weights, of every draft; None without."""
+        return (self.slots, self.k_max, 2 * self.q_top) if self.q_mode == "sparse" else None
 
     def hello(self, epoch: int, link_id: str = "") -> Hello:
         """Return the Hello with which this target asks for admission, or joins a link."""
@@ -55,6 +64,9 @@ class LinkSpec:
             vocab_size=self.vocab_size,
             max_len=self.max_len,
             tokenizer_hash=self.tokenizer_hash,
+            q_mode=self.q_mode,
+            q_top=self.q_top,
+            transport=self.transport,
             checksum=self.checksum,
             link_id=link_id,
         )

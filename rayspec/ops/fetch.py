@@ -1,0 +1,246 @@
+"""Waits for a reply on the device, and turns it into drafts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import triton
+import triton.language as tl
+from triton.language.extra.cuda import globaltimer
+
+from rayspec.link.frames import D2T_MAGIC
+from rayspec.ops.outcome import Outcome
+from rayspec.ops.state import COUNTERS, SLOT_FIELDS, ExchangeState
+
+__all__ = ["Reply", "await_reply", "fetch_drafts"]
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Where a reply arrives.
+
+    `frame` int32 [S + 1, W] and `q` int32 [S, K, 2M] are complete once `arrived` int32 [1] has
+    reached the step. Only one that `polled` is waited for on the device.
+    """
+
+    frame: torch.Tensor
+    q: torch.Tensor | None
+    arrived: torch.Tensor
+    polled: bool
+
+
+def await_reply(
+    reply: Reply,
+    state: ExchangeState,
+    *,
+    epoch: int,
+    step: int,
+    asked_before: int,
+    deadline_s: float,
+) -> None:
+    """Hold the stream until the step's reply arrived or the deadline passed; set `state.flow`.
+
+    After a miss it holds the stream no more until the draft has answered `asked_before`, the newest
+    earlier step that asked for drafts.
+    """
+    _await_reply[(1,)](
+        reply.arrived,
+        reply.frame,
+        state.flow,
+        state.counters,
+        epoch,
+        step,
+        asked_before,
+        MAGIC=D2T_MAGIC,
+        POLL=reply.polled,
+        DEADLINE_NS=int(deadline_s * 1e9),
+        RECEIVED=COUNTERS.index("received"),
+        MISSES=COUNTERS.index("misses"),
+        SKIPPED=COUNTERS.index("skipped"),
+        STALE=COUNTERS.index("stale"),
+        WAIT_NS=COUNTERS.index("wait_ns"),
+        DRAFT_US=COUNTERS.index("draft_us"),
+        LAGGING=COUNTERS.index("lagging"),
+        num_warps=1,
+    )
+
+
+def fetch_drafts(
+    drafts: torch.Tensor,
+    reply: Reply,
+    outcome: Outcome,
+    state: ExchangeState,
+    *,
+    k_want: int,
+    vocab_size: int,
+    expected: bool,
+    shard: int = 0,
+    shards: int = 1,
+    q: torch.Tensor | None = None,
+) -> None:
+    """Write the drafts of the shard's rows into `drafts` [S, K + 1] int64, by batch position.
+
+    The last column counts them; behind them stands the last sampled token, a valid id that the
+    target will mostly reject. `expected` says whether `await_reply` ran for this step. Weights of
+    the drafts go into the slots' rows of `q` [S, K, 2M].
+    """
+    sparse = q is not None and reply.q is not None
+    k_max = drafts.shape[1] - 1
+    q_words = q.shape[2] if q is not None else 1
+    _fetch_drafts[(outcome.rows,)](
+        drafts,
+        reply.frame,
+        reply.q if sparse else reply.frame,
+        q if sparse else reply.frame,
+        state.flow,
+        state.slots,
+        state.counters,
+        outcome.slot_of,
+        outcome.num_sampled,
+        outcome.last_sampled,
+        int(expected),
+        k_want,
+        shard,
+        vocab_size,
+        SHARDS=shards,
+        K=k_max,
+        K_PO2=triton.next_power_of_2(k_max),
+        WIDTH=reply.frame.shape[1],
+        FIELDS=SLOT_FIELDS,
+        STALE=COUNTERS.index("stale"),
+        SPARSE=sparse,
+        Q_WORDS=k_max * q_words,
+        Q_PO2=triton.next_power_of_2(k_max * q_words),
+        num_warps=1,
+    )
+
+
+@triton.jit(
+    do_not_specialize=["epoch", "step", "asked_before"],
+    do_not_specialize_on_alignment=["arrived", "frame"],
+)
+def _await_reply(  # type: ignore[no-untyped-def]
+    arrived,
+    frame,
+    flow,
+    counters,
+    epoch,
+    step,
+    asked_before,
+    MAGIC: tl.constexpr,
+    POLL: tl.constexpr,
+    DEADLINE_NS: tl.constexpr,
+    RECEIVED: tl.constexpr,
+    MISSES: tl.constexpr,
+    SKIPPED: tl.constexpr,
+    STALE: tl.constexpr,
+    WAIT_NS: tl.constexpr,
+    DRAFT_US: tl.constexpr,
+    LAGGING: tl.constexpr,
+):
+    one = tl.full((), 1, tl.int64)
+    # One thread reads and tells the others, past the first-level cache; acquire orders the reads
+    # of the frame, here and in the next kernel, behind it.
+    seen = tl.atomic_add(arrived, 0, sem="acquire", scope="gpu")
+    lagging = tl.load(flow + 1)
+    if seen >= asked_before:
+        lagging = 0
+    if POLL:
+        if (lagging == 0) & (seen < step):
+            begun = globaltimer()
+            waited = begun - begun
+            while (seen < step) & (waited < DEADLINE_NS):
+                seen = tl.atomic_add(arrived, 0, sem="acquire", scope="gpu")
+                waited = globaltimer() - begun
+            tl.atomic_add(counters + WAIT_NS, waited)
+    usable = 0
+    if seen >= step:
+        lagging = 0
+        fits = tl.load(frame, volatile=True) == MAGIC
+        fits = fits & (tl.load(frame + 1, volatile=True) == epoch)
+        fits = fits & (tl.load(frame + 2, volatile=True) == step)
+        if fits:
+            usable = 1
+            tl.atomic_add(counters + RECEIVED, one)
+            tl.atomic_add(counters + DRAFT_US, tl.load(frame + 4, volatile=True).to(tl.int64))
+        else:
+            tl.atomic_add(counters + STALE, one)
+    else:
+        if lagging == 0:
+            tl.atomic_add(counters + MISSES, one)
+        else:
+            tl.atomic_add(counters + SKIPPED, one)
+        lagging = 1
+    tl.store(flow, usable)
+    tl.store(flow + 1, lagging)
+    tl.store(counters + LAGGING, lagging.to(tl.int64))
+
+
+@triton.jit(
+    do_not_specialize=["expected", "k_want", "shard", "vocab_size"],
+    do_not_specialize_on_alignment=[
+        "frame",
+        "q_frame",
+        "slot_of",
+        "num_sampled",
+        "last_sampled",
+    ],
+)
+def _fetch_drafts(  # type: ignore[no-untyped-def]
+    drafts,
+    frame,
+    q_frame,
+    q,
+    flow,
+    slots,
+    counters,
+    slot_of,
+    num_sampled,
+    last_sampled,
+    expected,
+    k_want,
+    shard,
+    vocab_size,
+    SHARDS: tl.constexpr,
+    K: tl.constexpr,
+    K_PO2: tl.constexpr,
+    WIDTH: tl.constexpr,
+    FIELDS: tl.constexpr,
+    STALE: tl.constexpr,
+    SPARSE: tl.constexpr,
+    Q_WORDS: tl.constexpr,
+    Q_PO2: tl.constexpr,
+):
+    row = tl.program_id(0)
+    slot = tl.load(slot_of + row).to(tl.int32)
+    if slot % SHARDS == shard:
+        state = slots + slot * FIELDS
+        gen = tl.load(state)
+        k = tl.load(state + 2)
+        line = frame + (slot + 1) * WIDTH
+        its_gen = tl.load(line, cache_modifier=".cg")
+        its_count = tl.load(line + 1, cache_modifier=".cg")
+        asked = (expected != 0) & (tl.load(flow) != 0)
+        asked = asked & (k > 0) & (tl.load(num_sampled + row) > 0)
+        fits = asked & (its_gen == gen) & (its_count >= 0) & (its_count <= K)
+        most = tl.where(fits, tl.minimum(tl.minimum(its_count, k), k_want), 0)
+        position = tl.arange(0, K_PO2)
+        tokens = tl.load(line + 2 + position, mask=position < most, other=0, cache_modifier=".cg")
+        wrong = (position < most) & ((tokens < 0) | (tokens >= vocab_size))
+        count = tl.min(tl.where(wrong, position, most), axis=0)
+        filler = tl.load(last_sampled + slot).to(tl.int64)
+        values = tl.where(position < count, tokens.to(tl.int64), filler)
+        out = drafts + row * (K + 1)
+        tl.store(out + position, values, mask=position < K)
+        tl.store(out + K, count.to(tl.int64))
+        tl.store(state + 3, count)
+        if (asked & (fits == 0) & (its_count > 0)) | (count < most):
+            tl.atomic_add(counters + STALE, tl.full((), 1, tl.int64))
+        if SPARSE:
+            if count > 0:
+                entry = tl.arange(0, Q_PO2)
+                base = slot.to(tl.int64) * Q_WORDS
+                within = entry < Q_WORDS
+                weights = tl.load(q_frame + base + entry, mask=within, cache_modifier=".cg")
+                tl.store(q + base + entry, weights, mask=within)

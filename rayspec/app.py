@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
@@ -36,7 +36,7 @@ def build(args: dict[str, Any]) -> Application:
 
 def compose(spec: AppSpec) -> Application:
     """Bind the deployments of `spec` to each other."""
-    draft = None if spec.draft is None else _draft(spec.draft)
+    drafts = [] if spec.draft is None else _drafts(spec.draft)
     targets = [target for target in (spec.speculative, spec.plain) if target is not None]
     engines = sum(target.num_replicas for target in targets)
     lanes: dict[Lane, Any] = {}
@@ -45,10 +45,10 @@ def compose(spec: AppSpec) -> Application:
         cpus = CpuShare(first, engines)
         first += target.num_replicas
         if target.lane is Lane.SPECULATIVE:
-            lanes[target.lane] = _target(SpeculativeTarget, target, cpus, draft)
+            lanes[target.lane] = _target(SpeculativeTarget, target, cpus, drafts)
         else:
             lanes[target.lane] = _target(PlainTarget, target, cpus)
-    return _ingress(spec.ingress, lanes, draft)
+    return _ingress(spec.ingress, lanes, drafts)
 
 
 def _target(cls: type[PlainTarget], spec: TargetSpec, *others: Any) -> Any:
@@ -66,17 +66,21 @@ def _target(cls: type[PlainTarget], spec: TargetSpec, *others: Any) -> Any:
     return deployment.bind(spec, *others)
 
 
-def _draft(spec: DraftSpec) -> Any:
-    deployment: Any = serve.deployment(
-        Draft,
-        name="Draft",
-        health_check_period_s=_HEALTH_CHECK_PERIOD_S,
-        ray_actor_options=_actor(spec.num_cpus, spec.num_gpus, spec.env),
-    )
-    return deployment.bind(spec)
+def _drafts(spec: DraftSpec) -> list[Any]:
+    """Return one deployment per draft: each is restarted, and attached to, by itself."""
+    deployments: list[Any] = [
+        serve.deployment(
+            Draft,
+            name="Draft" if shard == 0 else f"Draft-{shard}",
+            health_check_period_s=_HEALTH_CHECK_PERIOD_S,
+            ray_actor_options=_actor(spec.num_cpus, spec.num_gpus, spec.env),
+        )
+        for shard in range(spec.replicas)
+    ]
+    return [deployment.bind(spec) for deployment in deployments]
 
 
-def _ingress(spec: IngressSpec, lanes: Mapping[Lane, Any], draft: Any) -> Application:
+def _ingress(spec: IngressSpec, lanes: Mapping[Lane, Any], drafts: Sequence[Any]) -> Application:
     deployment: Any = serve.deployment(
         Ingress,
         name="Ingress",
@@ -85,7 +89,7 @@ def _ingress(spec: IngressSpec, lanes: Mapping[Lane, Any], draft: Any) -> Applic
         graceful_shutdown_timeout_s=_DRAIN_S,
         ray_actor_options=_actor(spec.num_cpus, 0, {}),
     )
-    application: Application = deployment.bind(spec, lanes, draft)
+    application: Application = deployment.bind(spec, lanes, drafts)
     return application
 
 

@@ -72,13 +72,13 @@ class ModelDraftConfig(_Draft):
     )
     vocab_trim: NonEmpty | None = Field(
         None,
-        description="File with the token ids that the draft may propose; its output layer keeps "
-        "these alone. By default all.",
+        description="JSON, npy or pt file with the token ids that the draft may propose; its "
+        "output layer keeps these alone. By default all.",
     )
-    load_format: NonEmpty | None = Field(
-        None,
+    load_format: NonEmpty = Field(
+        "auto",
         description="vLLM's load format of the draft's weights, such as `dummy` for random ones; "
-        "by default the files of the model.",
+        "`auto` reads the files of the model.",
     )
     fused: Switch = Field(
         "auto",

@@ -22,7 +22,7 @@ __all__ = [
 _ENGINE_FIELDS: dict[str, Any] = {
     "quantization": "none",
     "vocab_trim": None,
-    "load_format": None,
+    "load_format": "auto",
     "fused": "auto",
     "kv_gib": None,
     "sampling": "greedy",

@@ -83,7 +83,7 @@ class DraftSpec:
     engine: DraftEngine = "transformers"
     quantization: Literal["none", "fp8"] = "none"
     vocab_trim: str | None = None
-    load_format: str | None = None
+    load_format: str = "auto"
     fused: bool | None = None
     kv_gib: float | None = None
     sampling: Literal["greedy", "sparse"] = "greedy"

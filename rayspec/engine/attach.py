@@ -1,8 +1,8 @@
-"""Keeps a speculative target attached to a draft.
+"""Keeps a speculative target attached to its drafts.
 
-The target's worker holds the link; this loop, in the replica, asks the draft deployment for a
-ticket whenever the worker is detached and hands it over. Losing the draft never fails a request,
-so nothing here may raise into the replica.
+The target's worker holds the links, one per draft; a loop for each, in the replica, asks the draft
+deployment for a ticket whenever that link is detached and hands it over. Losing a draft never
+fails a request, so nothing here may raise into the replica.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ _ATTACHABLE = ("detached", "refused")
 
 
 class AttachLoop:
-    """Polls the worker and attaches it; holds the newest worker status.
+    """Polls the worker and attaches one shard of it; holds the newest worker status.
 
-    `hello(epoch)` describes the target, `request_ticket(hello)` asks the draft deployment, and
-    `worker(method, *args)` calls the target's first worker.
+    `hello(epoch)` describes the target, `request_ticket(hello)` asks the shard's draft deployment,
+    and `worker(method, *args)` calls the target's first worker.
     """
 
     def __init__(
@@ -43,10 +43,12 @@ class AttachLoop:
         hello: Callable[[int], Hello],
         request_ticket: Callable[[Hello], Awaitable[Ticket]],
         worker: Callable[..., Awaitable[Any]],
+        shard: int = 0,
     ) -> None:
         self._hello = hello
         self._request_ticket = request_ticket
         self._worker = worker
+        self._shard = shard
         self._task = BackgroundTask(self._run)
         self._epoch = 0
         self._complaint: str | None = None
@@ -54,8 +56,14 @@ class AttachLoop:
 
     @property
     def attached(self) -> bool:
-        """Whether the worker's link was ready when last asked."""
-        return bool(self.status.get("attached"))
+        """Whether the shard's link was ready when last asked."""
+        return self._state() == "ready"
+
+    def _state(self) -> str:
+        # A worker without links, because its extension is off, has one state and no shards.
+        shards = self.status.get("shards", ())
+        mine = shards[self._shard] if self._shard < len(shards) else self.status
+        return str(mine.get("state", ""))
 
     def start(self) -> None:
         """Start polling; does nothing when already started."""
@@ -70,7 +78,7 @@ class AttachLoop:
             pause = POLL_S
             try:
                 self.status = await self._worker("rayspec_status")
-                if self.status["state"] in _ATTACHABLE:
+                if self._state() in _ATTACHABLE:
                     pause = await self._try_attach()
             except Exception:
                 logger.exception("cannot ask the target's worker for its link")
@@ -86,14 +94,14 @@ class AttachLoop:
         except Exception as error:
             return self._complain(error)
         self._complaint = None
-        logger.info("attaching to the draft at %s:%d", ticket.host, ticket.control_port)
-        await self._worker("rayspec_attach", ticket)
+        logger.info("attaching to draft %d at %s:%d", self._shard, ticket.host, ticket.control_port)
+        await self._worker("rayspec_attach", ticket, self._shard)
         return POLL_S
 
     def _complain(self, error: Exception) -> float:
         # Ray wraps what a replica raised and keeps the original as `cause`.
         reason = str(getattr(error, "cause", None) or error) or type(error).__name__
         if reason != self._complaint:
-            logger.warning("no draft for now: %s", reason)
+            logger.warning("no draft %d for now: %s", self._shard, reason)
         self._complaint = reason
         return REFUSED_RETRY_S if isinstance(error, LinkRefused) else POLL_S

@@ -14,6 +14,10 @@ from rayspec.vllm_ext.engine_args import plain_engine_args, speculative_engine_a
 __all__ = ["plain_args", "speculative_args"]
 
 
+# Of an engine's share of a GPU's memory; the rest is CUDA contexts and what others overdraw.
+_MEMORY_OF_SHARE = 0.9
+
+
 def plain_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
     """Return the `AsyncEngineArgs` of an engine without speculation."""
     return plain_engine_args(_common_args(spec, path), device=spec.device)
@@ -36,6 +40,9 @@ def _common_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
         ours["enforce_eager"] = True
         if spec.dtype == "auto":
             ours["dtype"] = fastest_dtype()
+    elif 0 < spec.num_gpus < 1:
+        # vLLM counts in parts of the whole GPU and would take all of it.
+        ours["gpu_memory_utilization"] = round(_MEMORY_OF_SHARE * spec.num_gpus, 3)
     return ours | dict(spec.engine_args)
 
 
@@ -49,5 +56,12 @@ def speculative_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
         device=spec.device,
         num_speculative_tokens=speculation.num_speculative_tokens,
         k_tiers=speculation.k_tiers,
-        ext=ExtConfig(deadline_s=speculation.draft_deadline_s, tokenizer_hash=tokenizer_hash(path)),
+        ext=ExtConfig(
+            deadline_s=speculation.draft_deadline_s,
+            tokenizer_hash=tokenizer_hash(path),
+            transport=speculation.transport,
+            q_mode=speculation.q_mode,
+            q_top=speculation.q_top,
+            draft_shards=speculation.draft_shards,
+        ),
     )

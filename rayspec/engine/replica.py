@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ class PlainTarget:
 
 
 class SpeculativeTarget(PlainTarget):
-    """One vLLM engine whose drafts come from the draft deployment.
+    """One vLLM engine whose drafts come from the draft deployments, one per shard of its slots.
 
     Without a draft it decodes like the plain one; it attaches whenever a draft can be had.
     """
@@ -116,18 +116,22 @@ class SpeculativeTarget(PlainTarget):
     lane = Lane.SPECULATIVE
 
     async def __init__(  # type: ignore[misc]
-        self, spec: TargetSpec, cpus: CpuShare, draft: DeploymentHandle
+        self, spec: TargetSpec, cpus: CpuShare, drafts: Sequence[DeploymentHandle]
     ) -> None:
         await super().__init__(spec, cpus)
-        drafts: Any = draft
-        self._attach = AttachLoop(self._serving.hello, drafts.attach.remote, self._serving.worker)
-        REGISTRY.register(LinkCollector(lambda: self._attach.status))
-        self._attach.start()
+        handles: Sequence[Any] = drafts
+        self._attach = [
+            AttachLoop(self._serving.hello, draft.attach.remote, self._serving.worker, shard)
+            for shard, draft in enumerate(handles)
+        ]
+        REGISTRY.register(LinkCollector(lambda: self._attach[0].status))
+        for loop in self._attach:
+            loop.start()
 
     def _engine_args(self, path: Path) -> Mapping[str, Any]:
         return speculative_args(self._spec, path)
 
     @property
     def attached(self) -> bool:
-        """Whether a draft answers this engine."""
-        return self._attach.attached
+        """Whether a draft answers this engine, for at least some of its sequences."""
+        return any(loop.attached for loop in self._attach)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from fastapi import FastAPI, Request
@@ -55,7 +55,7 @@ class Ingress:
         self,
         spec: IngressSpec,
         lanes: Mapping[Lane, DeploymentHandle],
-        draft: DeploymentHandle | None,
+        drafts: Sequence[DeploymentHandle],
     ) -> None:
         logs.configure()
         self._spec = spec
@@ -64,8 +64,11 @@ class Ingress:
         self._lanes = {lane: ServeLane(handle) for lane, handle in lanes.items()}
         context = serve.get_replica_context()
         ingresses = serve.get_deployment_handle(context.deployment, context.app_name)
-        drafts = [] if draft is None else [ServeDeployment(draft)]
-        self._sources = [ServeDeployment(ingresses), *self._lanes.values(), *drafts]
+        self._sources = [
+            ServeDeployment(ingresses),
+            *self._lanes.values(),
+            *(ServeDeployment(draft) for draft in drafts),
+        ]
         named = (rule.workload_class for rule in spec.class_rules)
         self._router = Router(
             spec.policy,

@@ -15,33 +15,45 @@ SPECULATIVE: dict[str, Any] = {"speculative": {}, "draft": {"kind": "ngram"}}
 PLAIN: dict[str, Any] = {"plain": {"num_replicas": 2}}
 
 
-def parts(args: dict[str, Any]) -> tuple[Any, dict[Lane, Any], Any]:
-    """Return the ingress deployment, the lanes' deployments, and the draft's or None."""
+def parts(args: dict[str, Any]) -> tuple[Any, dict[Lane, Any], list[Any]]:
+    """Return the ingress deployment, the lanes' deployments, and the drafts'."""
     ingress: Any = build({"model": "smollm2", **args})._bound_deployment
-    _, lanes, draft = ingress.init_args
+    _, lanes, drafts = ingress.init_args
     deployments = {lane: target._bound_deployment for lane, target in lanes.items()}
-    return ingress, deployments, None if draft is None else draft._bound_deployment
+    return ingress, deployments, [draft._bound_deployment for draft in drafts]
 
 
 def test_both_lanes_share_one_draft_and_the_machine() -> None:
-    ingress, lanes, draft = parts(SPECULATIVE | PLAIN)
+    ingress, lanes, drafts = parts(SPECULATIVE | PLAIN)
 
     assert ingress.name == "Ingress"
     assert {lane: d.name for lane, d in lanes.items()} == {
         Lane.SPECULATIVE: "SpeculativeTarget",
         Lane.PLAIN: "PlainTarget",
     }
-    assert draft.name == "Draft"
+    assert [draft.name for draft in drafts] == ["Draft"]
     shares = [d.init_args[1] for d in lanes.values()]
     assert [(share.index, share.total) for share in shares] == [(0, 3), (1, 3)]
 
 
 @pytest.mark.parametrize(("args", "lane"), [(SPECULATIVE, Lane.SPECULATIVE), (PLAIN, Lane.PLAIN)])
 def test_either_lane_may_be_left_out(args: dict[str, Any], lane: Lane) -> None:
-    _, lanes, draft = parts(args)
+    _, lanes, drafts = parts(args)
 
     assert set(lanes) == {lane}
-    assert (draft is not None) == (lane is Lane.SPECULATIVE)
+    assert bool(drafts) == (lane is Lane.SPECULATIVE)
+
+
+def test_every_draft_is_a_deployment_with_its_own_gpu() -> None:
+    draft = {"kind": "model", "model": "d", "data_parallel_size": 3}
+    ingress, lanes, drafts = parts({"device": "cuda", "speculative": {}, "draft": draft})
+
+    assert [draft.name for draft in drafts] == ["Draft", "Draft-1", "Draft-2"]
+    assert [draft.ray_actor_options["num_gpus"] for draft in drafts] == [1.0] * 3
+    # The target attaches shard i to the i-th draft, the ingress reads the metrics of all.
+    target = lanes[Lane.SPECULATIVE]
+    for handles in (target.init_args[2], ingress.init_args[2]):
+        assert [each._bound_deployment.name for each in handles] == [d.name for d in drafts]
 
 
 def test_full_lanes_answer_429() -> None:

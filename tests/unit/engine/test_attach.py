@@ -23,17 +23,25 @@ class Target:
         self.tickets: list[Ticket] = []
         self.polls = asyncio.Event()
         self.failures = 0
+        self.shard: int | None = None
+        self.others: list[str] = []
 
     async def worker(self, method: str, *args: Any) -> Any:
         if self.failures:
             self.failures -= 1
             raise RuntimeError("the engine is busy")
         if method == "rayspec_attach":
-            self.tickets.append(args[0])
+            ticket, self.shard = args
+            self.tickets.append(ticket)
             self.state = "ready"
             return True
         self.polls.set()
-        return {"state": self.state, "attached": self.state == "ready"}
+        states = [*self.others, self.state]
+        return {
+            "state": states[0],
+            "attached": "ready" in states,
+            "shards": [{"state": state} for state in states],
+        }
 
 
 class Drafts:
@@ -101,3 +109,15 @@ async def test_only_a_detached_target_is_attached(state: str) -> None:
     await loop.close()
 
     assert not drafts.hellos
+
+
+async def test_a_shard_looks_after_its_own_link() -> None:
+    target, drafts = Target(), Drafts()
+    target.others = ["ready", "detached"]
+    loop = AttachLoop(SPEC.hello, drafts.attach, target.worker, shard=2)
+    loop.start()
+    await until(lambda: loop.attached)
+    await loop.close()
+
+    assert (len(target.tickets), target.shard) == (1, 2)
+    assert target.others == ["ready", "detached"]

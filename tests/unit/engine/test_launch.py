@@ -1,0 +1,62 @@
+"""What a lane's engine is started with, from its configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rayspec.config import TargetSpec, derive, parse
+from rayspec.engine import launch
+from rayspec.vllm_ext.config import ExtConfig
+
+BASE: dict[str, Any] = {
+    "model": "m",
+    "plain": {},
+    "speculative": {},
+    "draft": {"kind": "model", "model": "d"},
+}
+
+
+@pytest.fixture(autouse=True)
+def no_model(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "tokenizer_hash", lambda path: "hash")
+
+
+def lane(name: str, args: dict[str, Any], *, has_gpu: bool = True) -> TargetSpec:
+    target: TargetSpec | None = getattr(derive(parse({**BASE, **args}), has_gpu=has_gpu), name)
+    assert target is not None
+    return target
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({}, None),
+        ({"num_gpus": 1}, None),
+        ({"num_gpus": 0.4}, 0.36),
+        ({"num_gpus": 0.4, "engine_args": {"gpu_memory_utilization": 0.2}}, 0.2),
+        ({"tensor_parallel_size": 2}, None),
+    ],
+)
+def test_an_engine_on_a_share_of_a_gpu_takes_that_share_of_its_memory(
+    settings: dict[str, Any], expected: float | None
+) -> None:
+    args = launch.plain_args(lane("plain", {"plain": settings}), Path("m"))
+    assert args.get("gpu_memory_utilization") == expected
+
+
+def test_what_the_worker_learns_about_its_drafts() -> None:
+    draft = BASE["draft"] | {"sampling": "sparse", "top_m": 8, "data_parallel_size": 2}
+    args = launch.speculative_args(lane("speculative", {"draft": draft}), Path("m"))
+    ext = ExtConfig.from_additional_config(args["additional_config"])
+    assert (ext.transport, ext.q_mode, ext.q_top, ext.draft_shards) == ("nccl", "sparse", 8, 2)
+    assert (ext.deadline_s, ext.tokenizer_hash) == (0.02, "hash")
+
+
+def test_on_the_cpu_everything_goes_over_gloo() -> None:
+    args = launch.speculative_args(lane("speculative", {}, has_gpu=False), Path("m"))
+    ext = ExtConfig.from_additional_config(args["additional_config"])
+    assert (ext.transport, ext.q_mode, ext.q_top, ext.draft_shards) == ("gloo", "none", 0, 1)
+    assert "gpu_memory_utilization" not in args

@@ -7,16 +7,16 @@ import threading
 import time
 from collections.abc import Sequence
 
+import torch
+
 from rayspec.errors import LinkClosed, LinkError, LinkRefused
 from rayspec.link.control import ControlChannel, Heartbeat, dial
 from rayspec.link.counters import LinkCounters
 from rayspec.link.frames import D2T, T2D, StepRow
-from rayspec.link.gloo import TARGET_RANK, GlooTransport
 from rayspec.link.messages import ALL_SLOTS, Bye, MirrorMessage, Nack, Ping, Pong, Ready
-from rayspec.link.rendezvous import join_store
+from rayspec.link.path import DeviceStep, Path, open_path
 from rayspec.link.spec import LinkSpec
 from rayspec.link.ticket import Ticket
-from rayspec.link.transport import Transport
 
 __all__ = ["Attachment", "open_attachment"]
 
@@ -33,20 +33,21 @@ class Attachment:
     def __init__(
         self,
         control: ControlChannel,
-        transport: Transport,
+        path: Path,
         epoch: int,
         spec: LinkSpec,
         counters: LinkCounters,
     ) -> None:
         self.epoch = epoch
-        self.lagging = False
         self.down_reason: str | None = None
         self._control = control
-        self._transport = transport
+        self._path = path
         self._spec = spec
         self._counters = counters
         self._cseq = 0
         self._step = 0
+        self._asked = 0  # newest step of the device that expects a reply
+        self._behind = False
         self._lock = threading.Lock()
         self._rejected: set[int] = set()
         self._rejected_all = False
@@ -64,56 +65,63 @@ class Attachment:
         self._control.send(message)
         self._cseq = message.cseq
 
+    @property
+    def lagging(self) -> bool:
+        """Whether the draft is behind, as far as the host knows."""
+        return self._path.replies is not None and self._path.replies.lagging
+
     def exchange(
         self, rows: Sequence[StepRow], k_want: int, checksum: int | None
     ) -> dict[int, list[int]] | None:
-        """Tell one step; return the drafts by slot, or None when there are none in time."""
-        start = time.perf_counter()
+        """Tell one step from the host; return the drafts by slot, or None when there are none."""
         self._check_up()
-        self._catch_up()
+        replies = self._path.replies
+        if replies is None:
+            raise LinkError("this link carries frames of the device alone")
+        replies.catch_up()
         self._step += 1
         frame = T2D(self.epoch, self._step, self._cseq, k_want, rows, checksum)
-        self._transport.send(frame.pack(self._spec.shape))
-        self._counters.sent += 1
+        reply = replies.ask(self._step, frame.pack(self._spec.shape), expect=k_want > 0)
         if k_want == 0:
             return {}
-        if self.lagging:
-            self._counters.skipped += 1
+        return None if reply is None else self._usable(reply.content, rows, k_want)
+
+    def adopt(self) -> None:
+        """The engine's thread takes over, on the stream that is its current one."""
+        if self._path.channel is not None:
+            self._path.channel.adopt()
+
+    def begin_step(self) -> DeviceStep | None:
+        """Return what to tell a step with from the device; None while the draft is far behind.
+
+        Once a frame had to be left out, the draft gets everything anew as soon as it has taken what
+        is on its way.
+        """
+        self._check_up()
+        channel = self._path.channel
+        if channel is None:
+            raise LinkError("this link carries frames of the host alone")
+        if self._behind:
+            if channel.drained():
+                self._behind = False
+                self.reject(ALL_SLOTS)
             return None
-        reply = self._await_reply(start + self._spec.deadline_s)
-        if reply is None:
-            self._counters.misses += 1
-            self.lagging = True
+        frame = channel.outbox(self._step + 1)
+        if frame is None:
+            self._behind = True
             return None
-        self._counters.received += 1
-        self._counters.round_trip.add((time.perf_counter() - start) * 1e6)
-        self._counters.draft.add(reply.t_draft_us)
-        return self._usable(reply, rows, k_want)
+        self._step += 1
+        asked_before = self._asked
+        return DeviceStep(self.epoch, self._step, self._cseq, asked_before, frame, channel)
 
-    def _catch_up(self) -> None:
-        """Drop late replies; the draft has caught up once it answered the newest step."""
-        while (reply := self._next_reply(0.0)) is not None:
-            if self._answers_newest(reply):
-                self.lagging = False
-            else:
-                self._counters.stale += 1
-
-    def _await_reply(self, until: float) -> D2T | None:
-        while (left := until - time.perf_counter()) > 0:
-            reply = self._next_reply(left)
-            if reply is None:
-                return None
-            if self._answers_newest(reply):
-                return reply
-            self._counters.stale += 1
-        return None
-
-    def _next_reply(self, timeout_s: float) -> D2T | None:
-        frame = self._transport.recv(timeout_s)
-        return None if frame is None else D2T.unpack(frame, self._spec.shape)
-
-    def _answers_newest(self, reply: D2T) -> bool:
-        return reply.epoch == self.epoch and reply.step == self._step
+    def post_step(self, step: DeviceStep, *, expect: bool) -> None:
+        """Send the frame of a step, now that the kernel that packs it is launched."""
+        self._check_up()
+        if expect:
+            self._asked = step.step
+        step.channel.post(step.step, expect=expect)
+        if self._path.replies is None:
+            self._counters.sent += 1
 
     def _usable(self, reply: D2T, rows: Sequence[StepRow], k_want: int) -> dict[int, list[int]]:
         """Keep what the engine may verify: this generation's slots and ids of this vocabulary."""
@@ -193,11 +201,16 @@ class Attachment:
     def close(self) -> None:
         """Release sockets, groups and threads; the draft sees the end of the control stream."""
         self._control.close()
-        self._transport.abort()
+        self._path.abort()
 
 
-def open_attachment(ticket: Ticket, spec: LinkSpec, counters: LinkCounters) -> Attachment:
-    """Join the draft that gave the ticket; raises LinkRefused or LinkClosed."""
+def open_attachment(
+    ticket: Ticket, spec: LinkSpec, counters: LinkCounters, device: torch.device | None = None
+) -> Attachment:
+    """Join the draft that gave the ticket; raises LinkRefused or LinkClosed.
+
+    With a device, steps are told from its tensors.
+    """
     control = dial(
         ticket.host, ticket.control_port, timeout_s=spec.attach_timeout_s, name="rayspec-target"
     )
@@ -212,16 +225,8 @@ def open_attachment(ticket: Ticket, spec: LinkSpec, counters: LinkCounters) -> A
                 raise LinkClosed("draft did not answer the hello")
             case other:
                 raise LinkError(f"draft answered the hello with {other}")
-        store = join_store(ticket.host, ticket.store_port, timeout_s=spec.attach_timeout_s)
-        transport = GlooTransport(
-            store,
-            rank=TARGET_RANK,
-            epoch=ticket.epoch,
-            shape=spec.shape,
-            host=control.local_host,
-            timeout_s=spec.attach_timeout_s,
-        )
+        path = open_path(ticket, spec, counters, device, control.local_host)
     except BaseException:
         control.close()
         raise
-    return Attachment(control, transport, ticket.epoch, spec, counters)
+    return Attachment(control, path, ticket.epoch, spec, counters)

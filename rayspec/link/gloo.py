@@ -49,9 +49,12 @@ class GlooTransport:
         host: str,
         timeout_s: float,
         on_event: Callable[[], None] | None = None,
+        q_size: tuple[int, ...] | None = None,
     ) -> None:
         self._peer = 1 - rank
-        self._size = shape.size
+        # Tensors of one message; q follows replies alone.
+        self._sizes = [shape.size, *([q_size] if q_size and rank == TARGET_RANK else [])]
+        self._q: torch.Tensor | None = None
         self._on_event = on_event or _nothing
         to_draft = _group(store, f"{epoch}/t2d", rank, host, timeout_s)
         to_target = _group(store, f"{epoch}/d2t", rank, host, timeout_s)
@@ -59,8 +62,8 @@ class GlooTransport:
             (to_draft, to_target) if rank == TARGET_RANK else (to_target, to_draft)
         )
         self._closed = threading.Event()
-        self._outbox: queue.Queue[torch.Tensor | None] = queue.Queue(_BACKLOG)
-        self._mailbox: queue.SimpleQueue[torch.Tensor | None] = queue.SimpleQueue()
+        self._outbox: queue.Queue[list[torch.Tensor] | None] = queue.Queue(_BACKLOG)
+        self._mailbox: queue.SimpleQueue[list[torch.Tensor] | None] = queue.SimpleQueue()
         role = "target" if rank == TARGET_RANK else "draft"
         self._threads = [
             threading.Thread(target=run, name=f"rayspec-{role}-{what}", daemon=True)
@@ -69,26 +72,36 @@ class GlooTransport:
         for thread in self._threads:
             thread.start()
 
-    def send(self, frame: torch.Tensor) -> None:
-        """Queue a frame; a peer that takes none fills the backlog and then counts as gone."""
+    @property
+    def q(self) -> torch.Tensor | None:
+        """What came with the newest frame from `recv`."""
+        return self._q
+
+    def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
+        """Queue a frame, with its `q` when it is a reply on a link that carries q.
+
+        A peer that takes none fills the backlog and then counts as gone.
+        """
         if self._closed.is_set():
             raise LinkClosed("step transport is closed")
         try:
-            self._outbox.put_nowait(frame)
+            self._outbox.put_nowait([frame] if q is None else [frame, q])
         except queue.Full:
             raise LinkClosed("step peer stopped receiving") from None
 
     def recv(self, timeout_s: float) -> torch.Tensor | None:
         """Return the oldest frame, None after `timeout_s`; raises LinkClosed at the end."""
         try:
-            frame = (
+            tensors = (
                 self._mailbox.get(timeout=timeout_s) if timeout_s > 0 else self._mailbox.get(False)
             )
         except queue.Empty:
             return None
-        if frame is None:
+        if tensors is None:
             self._mailbox.put(None)  # for whoever asks again
             raise LinkClosed("step transport is closed")
+        frame, *rest = tensors
+        self._q = rest[0] if rest else None
         return frame
 
     def abort(self) -> None:
@@ -103,9 +116,10 @@ class GlooTransport:
             thread.join()
 
     def _send_loop(self) -> None:
-        while (frame := self._outbox.get()) is not None and not self._closed.is_set():
+        while (tensors := self._outbox.get()) is not None and not self._closed.is_set():
             try:
-                self._out.send([frame], self._peer, _FRAME_TAG).wait(_FOREVER)
+                for tensor in tensors:
+                    self._out.send([tensor], self._peer, _FRAME_TAG).wait(_FOREVER)
             except RuntimeError as error:
                 logger.debug("step send ended: %s", error)
                 break
@@ -113,13 +127,14 @@ class GlooTransport:
 
     def _receive_loop(self) -> None:
         while not self._closed.is_set():
-            frame = torch.empty(self._size, dtype=torch.int32)
+            tensors = [torch.empty(size, dtype=torch.int32) for size in self._sizes]
             try:
-                self._in.recv([frame], self._peer, _FRAME_TAG).wait(_FOREVER)
+                for tensor in tensors:
+                    self._in.recv([tensor], self._peer, _FRAME_TAG).wait(_FOREVER)
             except RuntimeError as error:
                 logger.debug("step receive ended: %s", error)
                 break
-            self._mailbox.put(frame)
+            self._mailbox.put(tensors)
             self._on_event()
         self._end()
 

@@ -10,11 +10,14 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+import torch
+
 from rayspec.errors import LinkError, LinkRefused
 from rayspec.link.attachment import Attachment, open_attachment
 from rayspec.link.counters import LinkCounters
 from rayspec.link.frames import StepRow
 from rayspec.link.messages import Add, Delete, MirrorMessage, Reset, SetK
+from rayspec.link.path import DeviceStep
 from rayspec.link.spec import LinkSpec, LinkState, LinkStats
 from rayspec.link.ticket import Ticket
 
@@ -26,12 +29,21 @@ logger = logging.getLogger(__name__)
 class TargetLink:
     """Attaches to one draft at a time, and survives every one of them.
 
+    Steps are told by `exchange` from the host or, of a link with a device, by `begin_step` and
+    `post_step` from its tensors.
+
     After `take_fresh()` returned True the caller sends `reset()` and `add()` for every live slot;
     until it did so, the link carries nothing.
     """
 
-    def __init__(self, spec: LinkSpec, on_state: Callable[[LinkState], None] | None = None) -> None:
+    def __init__(
+        self,
+        spec: LinkSpec,
+        on_state: Callable[[LinkState], None] | None = None,
+        device: torch.device | None = None,
+    ) -> None:
         self._spec = spec
+        self._device = device
         self._on_state = on_state
         self._counters = LinkCounters()
         self._lock = threading.Lock()
@@ -79,6 +91,7 @@ class TargetLink:
         if ready is None:
             return False
         if ready is not self._live:
+            ready.adopt()
             self._live = ready
             return True
         return ready.take_rejected_all()
@@ -135,6 +148,29 @@ class TargetLink:
         except Exception as error:
             self._fail(live, error)
             return None
+
+    def begin_step(self) -> DeviceStep | None:
+        """Return what to tell the next step with; None when it cannot be told."""
+        live = self._live
+        if live is None:
+            return None
+        try:
+            return live.begin_step()
+        except Exception as error:
+            self._fail(live, error)
+            return None
+
+    def post_step(self, step: DeviceStep, *, expect: bool) -> bool:
+        """Send a step's packed frame; return whether its reply may arrive."""
+        live = self._live
+        if live is None:
+            return False
+        try:
+            live.post_step(step, expect=expect)
+        except Exception as error:
+            self._fail(live, error)
+            return False
+        return expect
 
     def stats(self) -> LinkStats:
         """Return the counters now."""
@@ -195,7 +231,7 @@ class TargetLink:
     def _run(self, turn: int, ticket: Ticket) -> None:
         """Life of one attachment, on its own thread."""
         try:
-            attachment = open_attachment(ticket, self._spec, self._counters)
+            attachment = open_attachment(ticket, self._spec, self._counters, self._device)
         except Exception as error:
             self._not_attached(turn, error)
             return

@@ -1,4 +1,4 @@
-"""What carries step frames: gloo today, NCCL with device tensors next."""
+"""What carries step frames between hosts; see `channel` for those between devices."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ __all__ = ["Transport"]
 class Transport(Protocol):
     """One end of the frame path of one attachment."""
 
-    def send(self, frame: torch.Tensor) -> None:
+    @property
+    def q(self) -> torch.Tensor | None:
+        """What came with the newest frame from `recv`, on a link that carries q."""
+
+    def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
         """Hand over a frame without waiting; raises LinkClosed when the path is gone."""
 
     def recv(self, timeout_s: float) -> torch.Tensor | None:

@@ -2,36 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import triton
 import triton.language as tl
 from triton.language.extra.cuda import globaltimer
 
+from rayspec.link.channel import Inbox
 from rayspec.link.frames import D2T_MAGIC
 from rayspec.ops.outcome import Outcome
 from rayspec.ops.state import COUNTERS, SLOT_FIELDS, ExchangeState
 
-__all__ = ["Reply", "await_reply", "fetch_drafts"]
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """Where a reply arrives.
-
-    `frame` int32 [S + 1, W] and `q` int32 [S, K, 2M] are complete once `arrived` int32 [1] has
-    reached the step. Only one that `polled` is waited for on the device.
-    """
-
-    frame: torch.Tensor
-    q: torch.Tensor | None
-    arrived: torch.Tensor
-    polled: bool
+__all__ = ["await_reply", "fetch_drafts"]
 
 
 def await_reply(
-    reply: Reply,
+    inbox: Inbox,
     state: ExchangeState,
     *,
     epoch: int,
@@ -41,19 +26,21 @@ def await_reply(
 ) -> None:
     """Hold the stream until the step's reply arrived or the deadline passed; set `state.flow`.
 
+    Without polling the reply is there already, or it is not, and nothing waits.
+
     After a miss it holds the stream no more until the draft has answered `asked_before`, the newest
     earlier step that asked for drafts.
     """
     _await_reply[(1,)](
-        reply.arrived,
-        reply.frame,
+        inbox.arrived,
+        inbox.frame,
         state.flow,
         state.counters,
         epoch,
         step,
         asked_before,
         MAGIC=D2T_MAGIC,
-        POLL=reply.polled,
+        POLL=inbox.polled,
         DEADLINE_NS=int(deadline_s * 1e9),
         RECEIVED=COUNTERS.index("received"),
         MISSES=COUNTERS.index("misses"),
@@ -68,7 +55,7 @@ def await_reply(
 
 def fetch_drafts(
     drafts: torch.Tensor,
-    reply: Reply,
+    inbox: Inbox,
     outcome: Outcome,
     state: ExchangeState,
     *,
@@ -85,14 +72,14 @@ def fetch_drafts(
     target will mostly reject. `expected` says whether `await_reply` ran for this step. Weights of
     the drafts go into the slots' rows of `q` [S, K, 2M].
     """
-    sparse = q is not None and reply.q is not None
+    sparse = q is not None and inbox.q is not None
     k_max = drafts.shape[1] - 1
     q_words = q.shape[2] if q is not None else 1
     _fetch_drafts[(outcome.rows,)](
         drafts,
-        reply.frame,
-        reply.q if sparse else reply.frame,
-        q if sparse else reply.frame,
+        inbox.frame,
+        inbox.q if sparse else inbox.frame,
+        q if sparse else inbox.frame,
         state.flow,
         state.slots,
         state.counters,
@@ -106,7 +93,7 @@ def fetch_drafts(
         SHARDS=shards,
         K=k_max,
         K_PO2=triton.next_power_of_2(k_max),
-        WIDTH=reply.frame.shape[1],
+        WIDTH=inbox.frame.shape[1],
         FIELDS=SLOT_FIELDS,
         STALE=COUNTERS.index("stale"),
         SPARSE=sparse,
@@ -146,7 +133,7 @@ def _await_reply(  # type: ignore[no-untyped-def]
     lagging = tl.load(flow + 1)
     if seen >= asked_before:
         lagging = 0
-    if POLL:
+    if POLL:  # noqa: SIM102 - settled when compiled
         if (lagging == 0) & (seen < step):
             begun = globaltimer()
             waited = begun - begun
@@ -174,7 +161,7 @@ def _await_reply(  # type: ignore[no-untyped-def]
         lagging = 1
     tl.store(flow, usable)
     tl.store(flow + 1, lagging)
-    tl.store(counters + LAGGING, lagging.to(tl.int64))
+    tl.store(counters + LAGGING, lagging)
 
 
 @triton.jit(
@@ -237,7 +224,7 @@ def _fetch_drafts(  # type: ignore[no-untyped-def]
         tl.store(state + 3, count)
         if (asked & (fits == 0) & (its_count > 0)) | (count < most):
             tl.atomic_add(counters + STALE, tl.full((), 1, tl.int64))
-        if SPARSE:
+        if SPARSE:  # noqa: SIM102 - settled when compiled
             if count > 0:
                 entry = tl.arange(0, Q_PO2)
                 base = slot.to(tl.int64) * Q_WORDS

@@ -1,4 +1,4 @@
-"""Spreads the weights of sparsely drafted tokens over vLLM's dense draft logits, and takes them back.
+"""Spreads sparse draft distributions over vLLM's dense draft logits, and takes them back.
 
 vLLM verifies draft d at position i of slot s against `softmax(draft_logits[s, i] / temperature)`,
 with -inf for what the draft could not have said. Read at vLLM 0.32.0.

@@ -10,6 +10,7 @@ import torch
 from rayspec.errors import LinkClosed, LinkError
 from rayspec.link.attachment import Attachment
 from rayspec.link.counters import LinkCounters
+from rayspec.link.path import host_path
 from rayspec.link.protocol import (
     ALL_SLOTS,
     D2T,
@@ -69,7 +70,9 @@ class FakeTransport:
         self.script: dict[int, list[D2T]] = {}
         self.mailbox: deque[torch.Tensor] = deque()
 
-    def send(self, frame: torch.Tensor) -> None:
+    q: torch.Tensor | None = None
+
+    def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
         step = T2D.unpack(frame, SPEC.shape)
         self.steps.append(step)
         self.mailbox.extend(reply.pack(SPEC.shape) for reply in self.script.get(step.step, ()))
@@ -87,7 +90,8 @@ class Rig:
         self.transport = FakeTransport()
         self.counters = LinkCounters()
         control: Any = self.control
-        self.attachment = Attachment(control, self.transport, EPOCH, SPEC, self.counters)
+        path = host_path(self.transport, SPEC, EPOCH, self.counters)
+        self.attachment = Attachment(control, path, EPOCH, SPEC, self.counters)
 
     def late(self, reply: D2T) -> None:
         self.transport.mailbox.append(reply.pack(SPEC.shape))

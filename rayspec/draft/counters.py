@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rayspec.link.counters import Timing
 
-__all__ = ["DraftCounters"]
+__all__ = ["DraftCounters", "RoundCounters"]
 
 
 class DraftCounters:
@@ -21,3 +21,15 @@ class DraftCounters:
         self.mismatches = 0
         self.errors = 0
         self.draft = Timing()
+
+
+class RoundCounters:
+    """What rounds on a device add: `round` and `step` are its own time, `launch` the host's."""
+
+    def __init__(self) -> None:
+        self.round = Timing()  # of rounds that drafted
+        self.step = Timing()  # the same, by draft
+        self.launch = Timing()  # from seeing a frame to having started its round
+        self.rows_not_ready = 0
+        self.pieces = 0
+        self.failures = 0

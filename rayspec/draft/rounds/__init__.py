@@ -1,0 +1,1 @@
+"""Draft rounds: all drafts of a step in one launch, over state that lives on the device."""

@@ -1,0 +1,58 @@
+"""Settings of draft rounds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from rayspec.errors import ConfigError
+
+__all__ = ["RoundsSpec"]
+
+# Tokens of a step row and of a round's drafts, as powers of two that kernels are built for.
+_LARGEST_K: Final = 62
+_LARGEST_TOP: Final = 64
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundsSpec:
+    """How many sequences draft, how far, and how their tokens are chosen.
+
+    `rows` sequences have a KV cache at one time and those beyond wait. `max_slots` and `targets`
+    bound what can be attached. With `top_m` the drafts of requests with a temperature are sampled
+    from their `top_m` most likely tokens; 0 drafts greedily. `kv_gib` None takes what `rows`
+    sequences of `max_len` need, but at most half of the device's free memory. A piece of prefill
+    is sized to take `piece_us` on the device.
+    """
+
+    rows: int = 16
+    max_len: int = 2048
+    k_max: int = 8
+    max_slots: int = 1024
+    targets: int = 4
+    top_m: int = 0
+    kv_gib: float | None = None
+    piece_us: float = 1500.0
+
+    def __post_init__(self) -> None:
+        if self.rows < 1:
+            raise ConfigError("slots", self.rows, "must be at least 1")
+        if not 1 <= self.k_max <= _LARGEST_K:
+            raise ConfigError("k_max", self.k_max, f"must be 1 to {_LARGEST_K}")
+        if self.max_len < 4:
+            raise ConfigError("max_len", self.max_len, "must be at least 4")
+        if self.top_m and (self.top_m & (self.top_m - 1) or not 2 <= self.top_m <= _LARGEST_TOP):
+            raise ConfigError("top_m", self.top_m, f"must be a power of two up to {_LARGEST_TOP}")
+
+    @property
+    def buckets(self) -> tuple[int, ...]:
+        """Batch sizes for which a round is built: powers of two, and `rows` itself."""
+        powers = [1 << bit for bit in range(self.rows.bit_length()) if 1 << bit < self.rows]
+        return (*powers, self.rows)
+
+    @property
+    def tiers(self) -> tuple[int, ...]:
+        """Draft lengths for which a round is built; one in between takes the next."""
+        fine = range(1, min(self.k_max, 6) + 1)
+        coarse = (k for k in (8, 12, 16, 24, 32, 48) if k < self.k_max)
+        return tuple(sorted({*fine, *coarse, self.k_max}))

@@ -53,11 +53,14 @@ def print_shapes(vocab: int) -> None:
 
 
 def check(source: Path, grown: GrownModel, dtypes: list[str]) -> None:
+    import torch
+
     from load_tests.growth.check import compare
 
-    for dtype in dtypes:
+    for name in dtypes:
+        dtype = getattr(torch, name)
         with tempfile.TemporaryDirectory() as folder:
-            print(dtype, compare(source, grown, Path(folder), dtype), flush=True)
+            print(name, compare(source, grown.write(Path(folder), dtype), dtype=dtype), flush=True)
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Compares a grown model with the small one, both run by transformers on the CPU."""
+"""Compares a model with the one that it came from, both run by transformers."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from load_tests.prompts import PROMPTS
-
-from .model import GrownModel
+from load_tests.prompts import Prompt, sample
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,18 +31,20 @@ class Comparison:
 
 
 def compare(
-    source: Path, grown: GrownModel, folder: Path, dtype: str, *, prompts: int = 6, tokens: int = 48
+    source: Path,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    device: str = "cpu",
+    prompts: int = 6,
+    tokens: int = 48,
 ) -> Comparison:
-    """Compare on the small model's own greedy answers; `folder` holds the weights meanwhile."""
-    precision = getattr(torch, dtype)
-    small = AutoModelForCausalLM.from_pretrained(source, dtype=precision).eval()
-    texts = [
-        _answer(small, AutoTokenizer.from_pretrained(source), p, tokens) for p in range(prompts)
-    ]
+    """Compare the model in `folder` with the one in `source` on the latter's greedy answers."""
+    tokenizer = AutoTokenizer.from_pretrained(source)
+    small = _load(source, dtype, device)
+    texts = [_answer(small, tokenizer, prompt, tokens) for prompt in sample(prompts)]
     expected = _logits(small, texts)
-    grown.write(folder, precision)
-    found = _logits(AutoModelForCausalLM.from_pretrained(folder, dtype=precision).eval(), texts)
-    return agreement(expected, found)
+    return agreement(expected, _logits(_load(folder, dtype, device), texts))
 
 
 def agreement(expected: torch.Tensor, found: torch.Tensor) -> Comparison:
@@ -61,15 +61,17 @@ def agreement(expected: torch.Tensor, found: torch.Tensor) -> Comparison:
     )
 
 
-def _answer(model: Any, tokenizer: Any, index: int, tokens: int) -> tuple[int, torch.Tensor]:
+def _load(folder: Path, dtype: torch.dtype, device: str) -> Any:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device).eval()
+
+
+def _answer(model: Any, tokenizer: Any, prompt: Prompt, tokens: int) -> tuple[int, torch.Tensor]:
     """Return the length of the prompt, and prompt and answer [1, length]."""
-    chosen = PROMPTS[index * 31 % len(PROMPTS)]
     inputs = tokenizer.apply_chat_template(
-        [{"role": "user", "content": chosen.text}], add_generation_prompt=True, return_tensors="pt"
-    )
-    ids = inputs["input_ids"]
+        [{"role": "user", "content": prompt.text}], add_generation_prompt=True, return_tensors="pt"
+    ).to(model.device)
     answer = model.generate(**inputs, max_new_tokens=tokens, do_sample=False)
-    return ids.shape[1], answer
+    return inputs["input_ids"].shape[1], answer
 
 
 @torch.inference_mode()

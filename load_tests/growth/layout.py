@@ -124,8 +124,10 @@ def copy_scales(ratio: float, most: int) -> tuple[float, ...]:
     Powers of two as far as possible: a copy with such a scale rounds like the original. The last
     two may be any bfloat16, and are the better the less of the sum they have to carry.
     """
-    powers = range(int(math.log(ratio, 4)) + 1)
-    return min((_scales(ratio / 4**m, most) for m in powers), key=lambda found: found[0])[1]
+    totals = [ratio / 4**m for m in range(int(math.log(ratio, 4)) + 1)]
+    # A total of 1 has no room for a second copy, where rounding errors can be made good.
+    totals = [total for total in totals if total > 1] or [1.0]
+    return min((_scales(total, most) for total in totals), key=lambda found: found[0])[1]
 
 
 def _scales(total: float, most: int) -> tuple[float, tuple[float, ...]]:

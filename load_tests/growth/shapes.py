@@ -62,31 +62,41 @@ class Dims:
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A shape to grow into, and which layers of the small model run side by side in it.
+    """A shape to grow into, and which small layers each of its layers computes.
 
-    Side by side is a different function: the pair (i, i+1) computes `x + a(x) + b(x)` instead of
-    `x + a(x) + b(x + a(x))`. Layers in no pair follow each other as in the small model.
+    By default it computes all of them in their order, and then as many without effect as it has
+    left: the small model's own function. Two in one layer run side by side and compute
+    `x + a(x) + b(x)` instead of `x + a(x) + b(x + a(x))`; that, and leaving layers out, makes a
+    worse model: a draft with an acceptance of its own.
     """
 
     dims: Dims
     about: str
-    pairs: tuple[int, ...] = ()  # the first layer of each pair
+    computes: tuple[tuple[int, ...], ...] = ()
 
     def plan(self, layers: int) -> tuple[tuple[int, ...], ...]:
         """Return, for each layer of the shape, which of `layers` small layers it computes."""
-        merged = [
-            (i, i + 1) if i in self.pairs else (i,)
-            for i in range(layers)
-            if i - 1 not in self.pairs
-        ]
-        if len(merged) > self.dims.layers:
-            raise ValueError(f"{len(merged)} layers do not fit into {self.dims.layers}")
-        return (*merged, *(() for _ in range(self.dims.layers - len(merged))))
+        computes = self.computes or tuple((i,) for i in range(layers))
+        if len(computes) > self.dims.layers:
+            raise ValueError(f"{len(computes)} layers do not fit into {self.dims.layers}")
+        return computes + ((),) * (self.dims.layers - len(computes))
 
+
+_PAIRS = ((0,), *((i, i + 1) for i in range(1, 29, 2)), (29,))
 
 SHAPES: dict[str, Shape] = {
     "70b": Shape(Dims(8192, 80, 64, 8, 128, 28672), "Llama-3.1-70B; exact"),
     "32b": Shape(Dims(5120, 64, 40, 8, 128, 27648), "Qwen2.5-32B without its biases; exact"),
     "8b": Shape(Dims(4096, 32, 32, 8, 128, 14336), "Llama-3.1-8B; exact"),
+    "1b-deep": Shape(Dims(2304, 30, 24, 8, 64, 3584, True), "1B with SmolLM2's 30 layers; exact"),
     "0.5b": Shape(Dims(1152, 32, 18, 6, 64, 3072, True), "twice SmolLM2, for a CPU; exact"),
+    "smollm": Shape(Dims(576, 30, 9, 3, 64, 1536, True), "SmolLM2-135M itself"),
+    "1b": Shape(
+        Dims(2048, 16, 32, 8, 64, 8192, True), "Llama-3.2-1B; 14 pairs of layers merged", _PAIRS
+    ),
+    "shallow": Shape(
+        Dims(1024, 4, 16, 8, 64, 4096, True),
+        "0.1B in 4 layers; the other 26 left out",
+        ((0,), (1,), (28,), (29,)),
+    ),
 }

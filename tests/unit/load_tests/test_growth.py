@@ -83,7 +83,7 @@ def test_layers_side_by_side(tmp_path: Path) -> None:
     """The pair computes what a model computes whose layers read the same input."""
     source = build(tmp_path / "small", SMALL)
     dims = Dims(hidden=112, layers=2, heads=16, kv_heads=4, head_dim=16, intermediate=90)
-    grown = GrownModel.of(source, Shape(dims, "test", pairs=(1,)))
+    grown = GrownModel.of(source, Shape(dims, "test", ((0,), (1, 2))))
     assert grown.layout.plan == ((0,), (1, 2))
     assert not grown.layout.exact
 
@@ -151,14 +151,14 @@ def test_noise_has_no_effect_and_no_zeros(tmp_path: Path) -> None:
 def test_smollm2_fits_every_shape(name: str) -> None:
     shape = SHAPES[name]
     layout = Layout(replace(SMOLLM2, tied=True), shape.dims, shape.plan(SMOLLM2.layers))
-    assert layout.exact == (not shape.pairs)
+    assert layout.exact == (not shape.computes)
     for slot in range(max(map(len, layout.plan))):
         queries = layout.query_heads(slot)
         assert len(set(queries)) == SMOLLM2.heads
         for small, big in enumerate(queries):
             holds = layout.kv_heads(slot)[big // layout.big.group]
             assert holds == small // layout.small.group
-    if shape.dims.hidden >= 1152:
+    if layout.exact:
         error = math.log2(layout.norm_gain) - round(math.log2(layout.norm_gain))
         assert abs(error) < 2e-4
 

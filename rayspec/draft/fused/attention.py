@@ -137,13 +137,13 @@ def attend(
         t = start + tl.arange(0, BT)
         inside = t < end
         block = tl.load(block_table + row * table_stride + t // BLOCK, mask=inside, other=0)
-        cell = (block.to(tl.int64) * KV_HEADS + kv_head) * BLOCK + t % BLOCK
-        kt = keys + cell[None, :] * D + half[:, None]
-        k1 = tl.load(kt, mask=inside[None, :], other=0.0)  # [D / 2, BT]
-        k2 = tl.load(kt + H, mask=inside[None, :], other=0.0)
-        vt = tl.load(values + cell[:, None] * D + d[None, :], mask=inside[:, None], other=0.0)
-        s = tl.dot(q1, k1, input_precision="ieee")
-        s = tl.dot(q2, k2, s, input_precision="ieee")
+        there = (block.to(tl.int64) * KV_HEADS + kv_head) * BLOCK + t % BLOCK
+        at_k = keys + there[None, :] * D + half[:, None]
+        kt1 = tl.load(at_k, mask=inside[None, :], other=0.0)  # [D / 2, BT]
+        kt2 = tl.load(at_k + H, mask=inside[None, :], other=0.0)
+        vt = tl.load(values + there[:, None] * D + d[None, :], mask=inside[:, None], other=0.0)
+        s = tl.dot(q1, kt1, input_precision="ieee")
+        s = tl.dot(q2, kt2, s, input_precision="ieee")
         seen = t[None, :] <= (length - WIDTH + token)[:, None]
         s = tl.where(seen & inside[None, :], s, -float("inf"))
         top = tl.maximum(best, tl.max(s, axis=1))

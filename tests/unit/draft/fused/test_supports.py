@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import GemmaConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
+
+from rayspec.draft.fused import FusedLlamaModel, supports
+from rayspec.draft.fused.tiles import choose_tile, padded_rows
+from rayspec.errors import ModelError
+
+SMALL = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 2, "head_dim": 64}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LlamaConfig(**SMALL),
+        MistralConfig(**SMALL, sliding_window=None),
+        Qwen2Config(**SMALL),
+        Qwen3Config(**SMALL),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_dense_llama_likes_are_supported(config: Any) -> None:
+    assert supports(config) is None
+
+
+@pytest.mark.parametrize(
+    ("config", "why"),
+    [
+        (GemmaConfig(), "gemma is not one of"),
+        (MistralConfig(**SMALL, sliding_window=64), "windowed"),
+        (Qwen2Config(**SMALL, use_sliding_window=True, max_window_layers=0), "windowed"),
+        (LlamaConfig(**{**SMALL, "head_dim": 32}), "head_dim"),
+        (LlamaConfig(**{**SMALL, "hidden_size": 120}), "multiples of 16"),
+        (LlamaConfig(**SMALL, attention_bias=True), "biases"),
+        (LlamaConfig(**SMALL, hidden_act="gelu"), "SiLU"),
+        (
+            LlamaConfig(**SMALL, rope_parameters={"rope_type": "dynamic", "factor": 2.0}),
+            "rope is dynamic",
+        ),
+    ],
+    ids=["family", "window", "window by layer", "heads", "sizes", "biases", "activation", "rope"],
+)
+def test_the_reason_is_named(config: Any, why: str) -> None:
+    reason = supports(config)
+    assert reason is not None
+    assert why in reason
+    with pytest.raises(ModelError, match=why):
+        FusedLlamaModel(config, lambda name: torch.empty(0), device="cpu")
+
+
+def test_a_folder_is_read(tmp_path: Path) -> None:
+    assert "cannot be read" in (supports(tmp_path) or "")
+    LlamaConfig(**SMALL).save_pretrained(tmp_path)
+    assert supports(tmp_path) is None
+    with pytest.raises(ModelError, match="holds no safetensors"):
+        FusedLlamaModel.load(tmp_path, device="cpu")
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "head_dim": 16}))
+    with pytest.raises(ModelError, match="head_dim"):
+        FusedLlamaModel.load(tmp_path, device="cpu", dummy=True)
+
+
+def test_few_rows_stay_exact_and_many_fill_tensor_cores() -> None:
+    assert [padded_rows(n) for n in (1, 2, 3, 16, 17, 64, 200)] == [1, 2, 16, 16, 32, 64, 64]
+
+
+def test_small_matrices_are_cut_finer_and_only_where_sums_may_be_split() -> None:
+    out = choose_tile("out", 576, 576, 16, 132)
+    gate_up = choose_tile("gate_up", 3072, 576, 16, 132)
+    head = choose_tile("head", 128256, 2048, 16, 132)
+    assert out.split > 1
+    assert gate_up.split == head.split == 1
+    assert out.bn < head.bn

@@ -1,0 +1,163 @@
+"""A draft model on vLLM's model classes, kernels and KV layout, driven by ourselves.
+
+Read at vLLM 0.32.0. There is no engine, scheduler, executor or worker: a loaded module, its
+attention layers' caches, and metadata on static tensors.
+"""
+
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import torch
+from vllm.forward_context import set_forward_context
+
+from rayspec.draft.vllm_model.attention import Attention, Batch
+from rayspec.draft.vllm_model.cache import LayerCaches
+from rayspec.draft.vllm_model.load import device_of, load
+from rayspec.draft.vllm_model.plan import VllmDecodePlan
+from rayspec.draft.vllm_model.spec import VllmModelSpec
+from rayspec.draft.vllm_model.trim import read_token_ids, trimmed_head
+from rayspec.errors import ConfigError
+
+__all__ = ["VllmDraftModel"]
+
+
+class VllmDraftModel:
+    """A causal LM whose KV cache is a pool of blocks; see `base.DraftModel`.
+
+    Construction loads the weights. `max_len` is the most tokens that a sequence may have, and
+    `module` the vLLM model for those who read its weights. One thread drives a model.
+    """
+
+    def __init__(self, spec: VllmModelSpec) -> None:
+        self.device = device_of(spec.device)
+        self.module, self._config = load(spec)
+        self.max_len: int = self._config.model_config.max_model_len
+        self.vocab_size: int = self.module.logits_processor.org_vocab_size
+        self._max_rows = spec.max_rows
+        # Gemma 2 alone has no `lm_head`.
+        self._head: Any = getattr(self.module, "lm_head", None) or self._embedding
+        self.token_ids: torch.Tensor | None = None
+        if spec.vocab_trim is not None:
+            ids = read_token_ids(spec.vocab_trim, self.vocab_size)
+            self._head = trimmed_head(self._head, ids, self._config)
+            self.token_ids = ids.to(self.device)
+        self._caches = LayerCaches(self._config)
+        self.block_size = self._caches.block_size
+        self.kv_bytes_per_token = self._caches.block_bytes // self.block_size
+        self.weight_bytes = self._weight_bytes()
+        self._max_blocks = 0
+        self._decode: Attention | None = None
+        self._prefill: Attention | None = None
+
+    def blocks_within(self, memory: int) -> int:
+        """Return how many blocks fit into `memory` bytes; ConfigError if it is less than two."""
+        blocks = memory // self._caches.block_bytes
+        if blocks < 2:
+            raise ConfigError(
+                "kv memory", f"{memory} bytes", f"a block takes {self._caches.block_bytes} bytes"
+            )
+        return blocks
+
+    def allocate(self, blocks: int, max_blocks: int) -> None:
+        """Take the KV cache: `blocks` in all, at most `max_blocks` for one sequence."""
+        self._caches.allocate(blocks, self.device)
+        self._max_blocks = max_blocks
+        # Builders own scratch memory, and prefill runs beside decoding on another stream.
+        self._decode = Attention(self._config, self._caches, self.device)
+        self._prefill = Attention(self._config, self._caches, self.device)
+
+    @torch.no_grad()
+    def plan(self, rows: int, width: int) -> VllmDecodePlan:
+        """Return static buffers for decoding; call after `allocate`. ConfigError: too many rows."""
+        if rows > self._max_rows:
+            raise ConfigError("rows", rows, f"the model was loaded for {self._max_rows}")
+        return VllmDecodePlan(
+            rows=rows,
+            width=width,
+            max_blocks=self._max_blocks,
+            block_size=self.block_size,
+            attention=_allocated(self._decode),
+            forward=self._forward,
+            head=self._logits,
+            device=self.device,
+        )
+
+    @torch.no_grad()
+    def prefill(self, tokens: torch.Tensor, start: int, block_table: torch.Tensor) -> None:
+        """Write the KV of one sequence's `tokens` [n] int32 at positions `start`…, eagerly.
+
+        On CUDA only kernels are launched: numbers travel as their arguments, not as copies.
+        """
+        attention = _allocated(self._prefill)
+        count = len(tokens)
+        positions = torch.arange(start, start + count, device=self.device)  # [n] int64
+        blocks = block_table.to(self.device, non_blocking=True)
+        slots = blocks[positions // self.block_size].long() * self.block_size
+        slots += positions % self.block_size
+        starts = torch.zeros(2, dtype=torch.int32, device=self.device)
+        starts[1:].fill_(count)
+        batch = Batch(
+            starts=starts,
+            starts_cpu=torch.tensor([0, count], dtype=torch.int32),
+            seq_lens=torch.full((1,), start + count, dtype=torch.int32, device=self.device),
+            block_table=blocks[None],
+            slot_mapping=slots,
+            max_query=count,
+            max_seq=start + count,
+        )
+        metadata = attention.build(batch, once=True)
+        ids = tokens.to(self.device, torch.int32, non_blocking=True)
+        self._forward(ids, positions, metadata, attention.slots(slots))
+
+    def close(self) -> None:
+        """Release weights and cache; idempotent."""
+        if self.module is None:
+            return
+        self._caches.release()
+        self._decode = self._prefill = None
+        self._config.compilation_config.static_forward_context.clear()
+        self.module = self._head = self.token_ids = None
+        gc.collect()
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    @property
+    def _embedding(self) -> Any:
+        return self.module.model.embed_tokens
+
+    def _forward(
+        self,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        metadata: dict[str, Any],
+        slots: dict[str, torch.Tensor],
+    ) -> torch.Tensor:
+        with set_forward_context(metadata, self._config, num_tokens=len(ids), slot_mapping=slots):
+            hidden: torch.Tensor = self.module(ids, positions)
+        return hidden
+
+    def _logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = self.module.logits_processor(self._head, hidden)
+        return logits if self.token_ids is None else logits[:, : len(self.token_ids)]
+
+    def _weight_bytes(self) -> int:
+        """Bytes of the weights that one decoding step reads: of embeddings only single rows."""
+        tensors = {
+            tensor.data_ptr(): tensor.nbytes
+            for module in (self.module, self._head)
+            for tensor in module.parameters()
+        }
+        embedding = self._embedding.weight.data_ptr()
+        if self._head.weight.data_ptr() != embedding:
+            tensors.pop(embedding)
+            if self.token_ids is not None and hasattr(self.module, "lm_head"):
+                tensors.pop(self.module.lm_head.weight.data_ptr(), None)
+        return sum(tensors.values())
+
+
+def _allocated(attention: Attention | None) -> Attention:
+    if attention is None:
+        raise RuntimeError("allocate the KV cache first")
+    return attention

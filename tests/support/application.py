@@ -31,12 +31,13 @@ class Application:
 
     def __enter__(self) -> Self:
         started = time.monotonic()
-        serve = Path(sys.executable).with_name("serve")
+        path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                [serve, "run", self._file],
+                # What the `serve` command runs; the command itself need not be on the path.
+                [sys.executable, "-m", "ray.serve.scripts", "run", self._file],
                 cwd=ROOT,
-                env=dict(os.environ, PYTHONPATH=str(ROOT)),
+                env=dict(os.environ, PYTHONPATH=path),
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -91,7 +92,7 @@ class Application:
         return dict(response.json()["lanes"]) if response.status_code == 200 else None
 
     def complete(self) -> bool:
-        """Whether both lanes run and the draft is attached."""
+        """Whether all lanes run and a draft is attached."""
         lanes = self.health() or {}
         running = bool(lanes) and all(lane["replicas"] for lane in lanes.values())
         return running and bool(lanes["speculative"]["draft_attached"])

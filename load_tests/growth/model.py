@@ -70,7 +70,7 @@ class GrownModel:
         """Write configuration, tokenizer and recipe: all that the load format `grow` needs."""
         folder.mkdir(parents=True, exist_ok=True)
         for name in _TOKENIZER:
-            if (self.source / name).exists():
+            if (self.source / name).exists() and not folder.samefile(self.source):
                 shutil.copy(self.source / name, folder / name)
         (folder / "config.json").write_text(json.dumps(self.config, indent=2) + "\n")
         recipe = {"source": str(self.source.resolve()), "plan": self.layout.plan}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 from rayspec.config.drafts import ModelDraftConfig, NgramDraftConfig
@@ -153,6 +154,8 @@ def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
         return replace(
             spec,
             model=draft.model,
+            slots=config.speculative.num_replicas
+            * math.ceil(config.speculative.max_num_seqs / draft.data_parallel_size),
             num_gpus=draft_gpus(draft, device),
             replicas=draft.data_parallel_size,
             num_threads=draft.num_threads,

@@ -61,16 +61,16 @@ def impossible(draft: DraftConfig | None, device: Device) -> tuple[str, str] | N
     if own == "cpu":
         if draft.num_gpus:
             return "num_gpus", "leave it out for a draft on the CPU"
-        if draft.data_parallel_size > 1:
-            return "data_parallel_size", "needs GPUs: leave it out for a draft on the CPU"
         if draft.engine == "vllm":
             return "engine", "needs a GPU: use 'transformers' for a draft on the CPU"
+    if "cpu" in (device, own) and draft.data_parallel_size > 1:
+        return "data_parallel_size", "needs engine and drafts on GPUs; leave it out"
     if draft_engine(draft, device) == "transformers":
         for name, neutral in _ENGINE_FIELDS.items():
             if getattr(draft, name) != neutral:
                 return name, "needs a draft with engine 'vllm' on a GPU; leave it out"
     if draft.sampling == "sparse" and transport(draft, device) == "gloo":
-        return "sampling", "'sparse' needs target and draft on GPUs; use 'greedy'"
+        return "sampling", "'sparse' needs engine and draft on GPUs; use 'greedy'"
     return None
 
 

@@ -65,8 +65,9 @@ class TargetSpec:
 class DraftSpec:
     """The draft deployments; `target_model` is whose tokenizer and vocabulary they must share.
 
-    `slots` sequences of `max_len` tokens (None: the target model's own limit) have a KV cache.
-    There are `replicas` of them, each with its own GPUs and its share of every target's sequences.
+    There are `replicas` of them, each with its own GPUs and its share of every target's sequences;
+    `slots` sequences of `max_len` tokens (None: the target model's own limit) have a KV cache in
+    each.
     """
 
     kind: DraftKind

@@ -151,7 +151,8 @@ def test_what_is_said_about_a_draft_model_reaches_both_ends() -> None:
     assert {name: getattr(app.draft, name) for name in draft if hasattr(app.draft, name)} == {
         name: value for name, value in draft.items() if name != "data_parallel_size"
     }
-    assert app.draft.replicas == 3
+    # Every draft serves its share of the 64 sequences of an engine.
+    assert (app.draft.replicas, app.draft.slots) == (3, 22)
 
 
 def test_greedy_drafts_tell_no_distribution() -> None:

@@ -76,7 +76,7 @@ def test_smallest_configurations() -> None:
             33,
             "num_speculative_tokens = 33: must be at most 32",
         ),
-        ("draft", {**MODEL, "top_m": 0}, "draft.top_m = 0: must be at least 1"),
+        ("draft", {**MODEL, "top_m": 0}, "draft.top_m = 0: must be one of 2, 4,"),
         ("draft", {**MODEL, "kv_gib": 0}, "draft.kv_gib = 0: must be greater than 0"),
         ("draft", {**MODEL, "fused": "yes"}, "draft.fused = 'yes': must be one of"),
         ("draft", {**MODEL, "quantization": "int4"}, "must be one of 'none' or 'fp8'"),
@@ -142,7 +142,7 @@ def test_gpus_contradict_a_cpu_device() -> None:
         ("fused", True, "needs a draft with engine 'vllm' on a GPU"),
         ("kv_gib", 2.0, "needs a draft with engine 'vllm' on a GPU"),
         ("sampling", "sparse", "needs a draft with engine 'vllm' on a GPU"),
-        ("data_parallel_size", 2, "needs GPUs"),
+        ("data_parallel_size", 2, "needs engine and drafts on GPUs"),
     ],
 )
 def test_what_a_draft_on_the_cpu_cannot_do(field: str, value: Any, remedy: str) -> None:
@@ -162,9 +162,10 @@ def test_what_a_draft_on_the_cpu_cannot_do(field: str, value: Any, remedy: str) 
         derive(config, has_gpu=False)
 
 
-def test_sparse_sampling_needs_both_ends_on_gpus() -> None:
-    draft = {**MODEL, "device": "cuda", "sampling": "sparse"}
-    with pytest.raises(ConfigError, match=r"^draft.sampling = 'sparse': 'sparse' needs target and"):
+@pytest.mark.parametrize(("field", "value"), [("sampling", "sparse"), ("data_parallel_size", 2)])
+def test_what_needs_both_ends_on_gpus(field: str, value: Any) -> None:
+    draft = {**MODEL, "device": "cuda", field: value}
+    with pytest.raises(ConfigError, match=rf"^draft.{field} = .*: .*needs engine and"):
         parse({**BOTH, "device": "cpu", "draft": draft})
 
 

@@ -90,6 +90,22 @@ _TOKENIZER = {
 }
 
 
+def read_shape(folder: Path) -> tuple[Shape, int]:
+    """Return the shape and the vocabulary size of a folder with a Llama's `config.json`."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    heads, hidden = config["num_attention_heads"], config["hidden_size"]
+    shape = Shape(
+        hidden_size=hidden,
+        intermediate_size=config["intermediate_size"],
+        layers=config["num_hidden_layers"],
+        heads=heads,
+        kv_heads=config.get("num_key_value_heads") or heads,
+        head_dim=config.get("head_dim") or hidden // heads,
+        tied=bool(config.get("tie_word_embeddings")),
+    )
+    return shape, config["vocab_size"]
+
+
 def write_shape(name: str, folder: Path, vocab_size: int = VOCAB_SIZE) -> Path:
     """Write the shape's configuration and a tokenizer into `folder`, which is made; return it."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,1 @@
+"""Parts of the engine benchmark: systems, their processes, measurements, table and plot."""

@@ -1,0 +1,147 @@
+"""From samples to results: medians over the rounds, ratios to plain decoding, lost time. Pure."""
+
+from __future__ import annotations
+
+import statistics
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from load_tests.bench.settings import VERIFY_ONLY
+
+__all__ = ["best_k", "losses", "results"]
+
+Sample = Mapping[str, Any]
+Key = tuple[Any, ...]
+
+MEASURED = (
+    "ms_per_token",
+    "tpot_ms",
+    "step_ms",
+    "step_p50_ms",
+    "tokens_per_step",
+)
+
+
+def results(samples: Sequence[Sample], gpus: Mapping[str, int]) -> list[dict[str, Any]]:
+    """Return one row for each system, K, batch, acceptance and temperature.
+
+    `speedup` is plain's ms per token ÷ the system's, both medians over the rounds of the same
+    group of engines where that group has plain in it; `eta` is the speedup ÷ mean tokens per step,
+    which is plain's step time ÷ the system's: what remains of the gain that the tokens promise.
+    """
+    cells: dict[Key, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        cells[_key(sample)].append(sample)
+    plain = _plain(samples)
+    rows = []
+    for (system, k, batch, acceptance, temperature), group in sorted(cells.items()):
+        row: dict[str, Any] = {
+            "system": system,
+            "k": k,
+            "batch": batch,
+            "acceptance": acceptance,
+            "temperature": temperature,
+            "rounds": len(group),
+        }
+        row |= {name: statistics.median(sample[name] for sample in group) for name in MEASURED}
+        times = [sample["ms_per_token"] for sample in group]
+        row["spread"] = (max(times) - min(times)) / row["ms_per_token"]
+        row["tokens_per_s_request"] = 1e3 / row["ms_per_token"]
+        row["tokens_per_s"] = batch * row["tokens_per_s_request"]
+        row["tokens_per_s_gpu"] = row["tokens_per_s"] / gpus[system]
+        row |= _ratios(row, group, plain)
+        for part in ("link", "draft"):
+            if (figures := _median_of([sample[part] for sample in group if part in sample])) != {}:
+                row[part] = figures
+        rows.append(row)
+    return rows
+
+
+def _key(sample: Sample) -> Key:
+    return tuple(sample[name] for name in ("system", "k", "batch", "acceptance", "temperature"))
+
+
+def _plain(samples: Iterable[Sample]) -> Mapping[Key, list[float]]:
+    """Return plain's times by (batch, temperature, group); group None has those of all groups."""
+    times: dict[Key, list[float]] = defaultdict(list)
+    for sample in samples:
+        if sample["system"] == "plain":
+            for group in (sample["group"], None):
+                key = (sample["batch"], sample["temperature"], group)
+                times[key].append(sample["ms_per_token"])
+    return times
+
+
+def _ratios(
+    row: Mapping[str, Any], group: Sequence[Sample], plain: Mapping[Key, list[float]]
+) -> dict[str, Any]:
+    where = (row["batch"], row["temperature"])
+    own = plain.get((*where, group[0]["group"]))
+    times = own or plain.get((*where, None))
+    if not times:
+        return {"speedup": None, "eta": None, "interleaved": False}
+    speedup = statistics.median(times) / row["ms_per_token"]
+    return {
+        "speedup": speedup,
+        "eta": speedup / row["tokens_per_step"],
+        "interleaved": own is not None,
+    }
+
+
+def _median_of(readings: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    names = {name for reading in readings for name in reading if _is_number(reading[name])}
+    return {
+        name: statistics.median(reading[name] for reading in readings if name in reading)
+        for name in sorted(names)
+    }
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def best_k(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return each system's quickest row for each batch, acceptance and temperature."""
+    best: dict[Key, Mapping[str, Any]] = {}
+    for row in rows:
+        key = (row["acceptance"], row["temperature"], row["batch"], row["system"])
+        if key not in best or row["ms_per_token"] < best[key]["ms_per_token"]:
+            best[key] = row
+    return [best[key] for key in sorted(best)]
+
+
+def losses(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Split rayspec's step, in µs, for every row that has plain and verify-only beside it.
+
+    `plain` is plain's step. `verify` is what the step of the same engine takes more when its draft
+    costs nothing (K+1 tokens instead of one, sampling, packing, the host), without its wait for
+    the link, which is `link`. `draft` is the round as the draft's own clock has it, and `rest`
+    what is left: the part of the two that does not overlap with anything.
+    """
+    by_key = {_key(row): row for row in rows}
+    table = []
+    for row in rows:
+        if row["system"] != "rayspec":
+            continue
+        where = (row["batch"], row["acceptance"], row["temperature"])
+        free = by_key.get((VERIFY_ONLY, row["k"], *where))
+        plain = by_key.get(("plain", 0, row["batch"], 0.0, row["temperature"]))
+        if free is None or plain is None:
+            continue
+        step, free_step, plain_step = (1e3 * r["step_ms"] for r in (row, free, plain))
+        link = free.get("link", {}).get("wait_us", 0.0)
+        draft = row.get("draft", {}).get("draft_p50_us", 0.0)
+        table.append(
+            {name: row[name] for name in ("k", "batch", "acceptance", "temperature")}
+            | {
+                "step": step,
+                "plain": plain_step,
+                "verify": free_step - link - plain_step,
+                "link": link,
+                "draft": draft,
+                "rest": step - free_step - draft,
+                "per_token": (step - plain_step) / row["tokens_per_step"],
+            }
+        )
+    return table

@@ -97,7 +97,9 @@ class ModelDraftConfig(_Draft):
         "the likeliest; `sparse` samples from the `top_m` likeliest and sends their weights along, "
         "which raises acceptance. Answers have the model's own distribution in both cases.",
     )
-    top_m: int = Field(32, ge=1, le=256, description="Tokens that `sampling: sparse` chooses from.")
+    top_m: Literal[2, 4, 8, 16, 32, 64] = Field(
+        32, description="Tokens that `sampling: sparse` chooses from."
+    )
 
 
 class RandomDraftConfig(_Draft):

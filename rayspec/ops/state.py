@@ -78,6 +78,11 @@ class ExchangeState:
         """Write one row of the slot table; the newest proposal is forgotten."""
         _set_slot[(1,)](self.slots, slot, gen, told, k, FIELDS=SLOT_FIELDS)
 
+    def clear(self) -> None:
+        """Forget every slot and every count."""
+        for tensor in (self.slots, self.flow, self.counters):
+            tensor.zero_()
+
     def read(self) -> Figures:
         """Return the counters now, without waiting for what the main stream has to do."""
         return Figures(self._snapshot.read(), self.k_max)

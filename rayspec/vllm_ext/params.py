@@ -35,6 +35,9 @@ def link_spec(vllm_config: Any, ext: ExtConfig) -> LinkSpec:
         tokenizer_hash=ext.tokenizer_hash,
         deadline_s=ext.deadline_s,
         checksum=ext.checksum,
+        transport=ext.transport,
+        q_mode=ext.q_mode,
+        q_top=ext.q_top,
         ping_interval_s=ext.ping_interval_s,
         pong_timeout_s=ext.pong_timeout_s,
     )

@@ -64,6 +64,9 @@ class RemoteProposer:
     def load_model(self, model: Any) -> None:
         """Nothing to load: vLLM calls this on every proposer."""
 
+    def warm_up(self) -> None:
+        """Nothing to load: there are no kernels."""
+
     def bind(self, runner: Any, tokens: RunnerTokens, session: TargetSession, guard: Guard) -> None:
         """Give the proposer what it works on."""
         self._runner, self._tokens, self._session = runner, tokens, session

@@ -2,95 +2,77 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from vllm.distributed.parallel_state import get_tp_group
 from vllm.v1.worker.gpu.spec_decode.speculator import BaseSpeculator
 
+from rayspec.link.spec import LinkSpec
+from rayspec.ops.outcome import Outcome
+from rayspec.ops.sparse_q import DenseDraftLogits
+from rayspec.vllm_ext.exchange import Shard
 from rayspec.vllm_ext.guard import Guard
 from rayspec.vllm_ext.params import drafting_params
-from rayspec.vllm_ext.session import TargetSession
 
 __all__ = ["RemoteSpeculator", "StateTokens"]
 
 
 class StateTokens:
-    """`TokenSource` over the V2 runner's request states, which live on the device."""
+    """`DeviceTokens` over the V2 runner's request states."""
 
     def __init__(self, states: Any) -> None:
         self._states = states
-        # Tokens of the requests that arrived with the step being run: known to the host, so that
-        # telling the draft about them does not wait for the device.
-        self.arriving: dict[str, Sequence[int]] = {}
-        self._lengths: dict[str, int] = {}
 
-    def read_lengths(self, req_ids: Sequence[str], slots: torch.Tensor) -> None:
-        """Fetch the lengths of a batch in one copy; they hold for the rest of the step."""
-        self.arriving.clear()
-        self._lengths = dict(zip(req_ids, self._states.total_len.gpu[slots].tolist(), strict=True))
-
-    def forget_lengths(self) -> None:
-        """Drop what `read_lengths` fetched."""
-        self._lengths.clear()
-
-    def slot(self, req_id: str) -> int:
-        """Return a request's slot, which it keeps until it finishes or is preempted."""
-        slot: int = self._states.req_id_to_index[req_id]
-        return slot
-
-    def length(self, req_id: str) -> int | None:
-        """Return how many tokens a request has; None for unknown ones."""
-        if (tokens := self.arriving.get(req_id)) is not None:
-            return len(tokens)
-        if (length := self._lengths.get(req_id)) is not None:
-            return length
-        slot = self._states.req_id_to_index.get(req_id)
-        return None if slot is None else int(self._states.total_len.gpu[slot])
-
-    def tokens(self, req_id: str, start: int) -> list[int]:
-        """Return a request's tokens from `start` on."""
-        if (tokens := self.arriving.get(req_id)) is not None:
-            return list(tokens[start:])
-        slot = self._states.req_id_to_index[req_id]
-        length = self.length(req_id)
-        fresh: list[int] = self._states.all_token_ids.gpu[slot, start:length].tolist()
-        return fresh
+    def tokens(self, slot: int) -> list[int]:
+        """Return all tokens of a slot; waits for the device."""
+        length = int(self._states.total_len.gpu[slot])
+        tokens: list[int] = self._states.all_token_ids.gpu[slot, :length].tolist()
+        return tokens
 
 
 class RemoteSpeculator(BaseSpeculator):
-    """Proposes what the draft at the other end of the link says.
+    """Proposes what the drafts at the other ends of the links say, without the host looking.
 
-    Every tensor-parallel rank holds one; rank 0 alone has a session, and one broadcast a step
-    makes the drafts equal. Rows without drafts carry the last sampled token, a valid id that the
-    target will mostly reject: -1 would reach the embedding table.
+    Every tensor-parallel rank holds one; rank 0 alone has shards, and one broadcast a step makes
+    the drafts equal. Rows without drafts carry the last sampled token, a valid id that the target
+    will mostly reject: -1 would reach the embedding table.
     """
 
     supports_mm_inputs = False
-    draft_logits = None
 
     def __init__(
         self,
-        vllm_config: Any,
+        spec: LinkSpec,
         device: torch.device,
-        tokens: StateTokens,
-        session: TargetSession | None,
+        states: Any,
+        shards: Sequence[Shard],
         guard: Guard,
     ) -> None:
-        self._k_max: int = vllm_config.speculative_config.num_speculative_tokens
-        self.num_speculative_steps = self._k_max
-        self._tokens = tokens
-        self._session = session
+        self._spec = spec
+        self._states = states
+        self._shards = shards
         self._guard = guard
+        self._shard_of: dict[str, Shard] = {}
+        self.num_speculative_steps = spec.k_max
         # Row = position in the batch; the last column counts the drafts that are not fillers.
-        slots: int = vllm_config.scheduler_config.max_num_seqs
-        self._drafts = torch.zeros((slots, self._k_max + 1), dtype=torch.int64, device=device)
+        size = (spec.slots, spec.k_max + 1)
+        self._drafts = torch.zeros(size, dtype=torch.int64, device=device)
+        self._q: torch.Tensor | None = None
+        self._dense: DenseDraftLogits | None = None
+        self.draft_logits: torch.Tensor | None = None
+        if spec.q_size is not None:
+            self._q = torch.zeros(spec.q_size, dtype=torch.int32, device=device)
+            self._dense = DenseDraftLogits(
+                spec.slots, spec.k_max, spec.vocab_size, spec.q_top, device
+            )
+            self.draft_logits = self._dense.logits
 
     @property
     def n_valid(self) -> torch.Tensor:
         """Drafts per row of the newest batch that are not fillers, [max_num_seqs]."""
-        return self._drafts[:, self._k_max]
+        return self._drafts[:, self._spec.k_max]
 
     def init_cudagraph_manager(self, cudagraph_mode: Any) -> None:
         """Nothing to capture: drafting runs elsewhere."""
@@ -98,30 +80,46 @@ class RemoteSpeculator(BaseSpeculator):
     def capture(self) -> None:
         """Nothing to capture: drafting runs elsewhere."""
 
+    @torch.inference_mode()
+    def warm_up(self) -> None:
+        """Load every kernel: loading one while a reply is awaited would wait for the draft."""
+        device = self._drafts.device
+        states = self._states
+        one = torch.zeros(1, dtype=torch.int32, device=device)
+        slot_of = torch.zeros(1, dtype=torch.int64, device=device)
+        outcome = Outcome(
+            1,
+            slot_of,
+            one,
+            one,
+            states.all_token_ids.gpu,
+            states.total_len.gpu,
+            states.last_sampled_tokens,
+        )
+        for shard in self._shards:
+            shard.warm_up(outcome, self._drafts, self._q)
+        self._fill(1, slot_of, states.last_sampled_tokens)
+        temperature = torch.zeros(self._spec.slots, dtype=torch.float32, device=device)
+        self._share(1, slot_of, temperature)
+
     def before_execute(self, scheduler_output: Any) -> None:
         """Let go of requests while the runner still knows their slots."""
-        session = self._session
-        if session is None:
-            return
-        session.counters.schedule(
-            {r: len(d) for r, d in scheduler_output.scheduled_spec_decode_tokens.items()}
-        )
-        for req_id in scheduler_output.finished_req_ids:
-            session.release(req_id)
-        for req_id in scheduler_output.preempted_req_ids or ():
-            session.release(req_id)
+        for ids in (scheduler_output.finished_req_ids, scheduler_output.preempted_req_ids or ()):
+            for req_id in ids:
+                self._release(req_id)
 
     def after_execute(self, scheduler_output: Any) -> None:
         """Follow new and resumed requests, which have their slots now."""
-        session = self._session
-        if session is None:
+        if not self._shards:
             return
         for new in scheduler_output.scheduled_new_reqs:
             if new.prompt_token_ids is None:
                 continue
-            self._tokens.arriving[new.req_id] = new.prefill_token_ids
-            slot = self._tokens.slot(new.req_id)
-            session.admit(new.req_id, slot, drafting_params(new.sampling_params))
+            self._release(new.req_id)
+            slot: int = self._states.req_id_to_index[new.req_id]
+            shard = self._shard_of[new.req_id] = self._shards[slot % len(self._shards)]
+            params = drafting_params(new.sampling_params)
+            shard.session.admit(new.req_id, slot, params, new.prefill_token_ids)
 
     def after_sample(self, output: Any) -> None:
         """Nothing to do: vLLM calls `propose` in every step."""
@@ -149,54 +147,62 @@ class RemoteSpeculator(BaseSpeculator):
     ) -> torch.Tensor:
         """Return drafts for every row of the batch, [B, K]."""
         rows: int = input_batch.num_reqs
-        drafts = self._drafts[:rows, : self._k_max]
+        drafts = self._drafts[:rows, : self._spec.k_max]
         if dummy_run or is_profile:
             return drafts
-        drafts.copy_(last_sampled[input_batch.idx_mapping].expand(rows, self._k_max))
-        self.n_valid.zero_()
-        if self._session is not None:
+        slot_of = input_batch.idx_mapping
+        if self._shards:
+            outcome = Outcome(
+                rows,
+                slot_of,
+                num_sampled,
+                num_rejected,
+                self._states.all_token_ids.gpu,
+                self._states.total_len.gpu,
+                last_sampled,
+            )
+            k = self._spec.k_max if num_speculative_tokens is None else num_speculative_tokens
             with self._guard("propose"):
                 try:
-                    k = self._k_max if num_speculative_tokens is None else num_speculative_tokens
-                    self._fill(input_batch.req_ids, self._ask(input_batch, num_sampled, k))
+                    self._exchange(outcome, min(k, self._spec.k_max), _samples(input_batch))
                 except Exception:
-                    self._session.invalidate()
+                    self._fill(rows, slot_of, last_sampled)
+                    for shard in self._shards:
+                        shard.session.invalidate()
                     raise
-        group = get_tp_group()
-        if group.world_size > 1:
-            # The whole static buffer, and outside the guard: every rank must take part in it.
-            group.broadcast(self._drafts, src=0)
+        self._share(rows, slot_of, temperature)
         return drafts
 
-    def _ask(
-        self, input_batch: Any, num_sampled: torch.Tensor, k: int
-    ) -> Mapping[str, Sequence[int]]:
-        """Exchange this step over the link, through the host.
+    def _exchange(self, outcome: Outcome, k: int, sampled: bool) -> None:
+        """Ask every draft before the first answer is awaited."""
+        for shard in self._shards:
+            shard.tell(outcome, k, sampled=sampled)
+        for shard in self._shards:
+            shard.fetch(self._drafts, self._q, outcome, k)
 
-        The seam for a link between devices: everything before this call and after it stays on the
-        device; this one reads the outcome on the host.
-        """
-        session = self._session
-        if session is None:
-            return {}
-        req_ids: list[str] = input_batch.req_ids
-        sampling = []
-        for req_id, sampled in zip(req_ids, num_sampled.tolist(), strict=False):
-            if sampled:
-                session.counters.verify(req_id, sampled)
-                sampling.append(req_id)
-        self._tokens.read_lengths(req_ids, input_batch.idx_mapping)
-        try:
-            answer = session.step(sampling, min(k, self._k_max))
-        finally:
-            self._tokens.forget_lengths()
-        for req_id, tokens in answer.items():
-            session.counters.propose(req_id, len(tokens))
-        return answer
+    def _fill(self, rows: int, slot_of: torch.Tensor, last_sampled: torch.Tensor) -> None:
+        fillers = last_sampled.view(-1, 1)[slot_of[:rows]]
+        self._drafts[:rows, : self._spec.k_max] = fillers
+        self.n_valid.zero_()
 
-    def _fill(self, req_ids: Sequence[str], answer: Mapping[str, Sequence[int]]) -> None:
-        for row, req_id in enumerate(req_ids):
-            if tokens := answer.get(req_id):
-                values = torch.tensor(tokens, dtype=torch.int64)
-                self._drafts[row, : len(tokens)] = values.to(self._drafts.device)
-                self._drafts[row, self._k_max] = len(tokens)
+    def _share(self, rows: int, slot_of: torch.Tensor, temperature: torch.Tensor) -> None:
+        """Make the drafts of rank 0 everybody's; every rank takes part in every step."""
+        group = get_tp_group()
+        if group.world_size > 1:
+            # Whole static buffers: their size says nothing about the batch.
+            group.broadcast(self._drafts, src=0)
+            if self._q is not None:
+                group.broadcast(self._q, src=0)
+        if self._dense is not None and self._q is not None:
+            self._dense.scatter(self._drafts, self._q, slot_of, rows, temperature)
+
+    def _release(self, req_id: str) -> None:
+        shard = self._shard_of.pop(req_id, None)
+        if shard is not None:
+            shard.session.release(req_id)
+
+
+def _samples(input_batch: Any) -> bool:
+    """Whether any request of the batch may be past its prefill after this step."""
+    reached = input_batch.num_computed_prefill_tokens_np + input_batch.num_scheduled_tokens
+    return bool((reached >= input_batch.prefill_len_np).any())

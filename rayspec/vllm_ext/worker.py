@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
-from rayspec.link.spec import LinkState
+from rayspec.link.spec import LinkSpec, LinkState
 from rayspec.link.target import TargetLink
 from rayspec.link.ticket import Ticket
 from rayspec.vllm_ext.config import STEP_K_ATTRIBUTE, ExtConfig
 from rayspec.vllm_ext.guard import Guard
 from rayspec.vllm_ext.params import link_spec
-from rayspec.vllm_ext.session import SessionSpec, TargetSession, TokenSource
-from rayspec.vllm_ext.status import status
+from rayspec.vllm_ext.session import SessionSpec, TargetSession
+from rayspec.vllm_ext.status import ShardReport, link_figures, status
 
 __all__ = ["RayspecWorker"]
 
@@ -33,11 +32,21 @@ class Carrier(Protocol):
     def after_sample(self, output: Any) -> None:
         """The step's tokens are sampled and its drafts proposed."""
 
+    def warm_up(self) -> None:
+        """Everything that a step will use is loaded now."""
+
+
+class Session(Protocol):
+    """What a draft has been told."""
+
+    def invalidate(self) -> None:
+        """An error may have left it wrong: tell everything again."""
+
 
 class RayspecWorker:
-    """Mixin in front of a vLLM worker class: holds the link and feeds it from the steps.
+    """Mixin in front of a vLLM worker class: holds the links and feeds them from the steps.
 
-    The link is on the first tensor-parallel rank; the other ranks take part in the drafting hook
+    The links are on the first tensor-parallel rank; the other ranks take part in the drafting hook
     only. Nothing here raises into vLLM. Where the extension is disabled, vLLM's modules are left
     alone but for the worker itself, because this may be a vLLM that the hooks do not fit.
     """
@@ -45,8 +54,10 @@ class RayspecWorker:
     _guard: Guard
     _ext: ExtConfig
     _carrier: Carrier | None = None
-    _session: TargetSession | None = None
-    _link: TargetLink | None = None
+    # One for each draft that shares the slots; both lists are empty on ranks without links.
+    _links: Sequence[TargetLink] = ()
+    _sessions: Sequence[Session] = ()
+    _report: Callable[[], list[ShardReport]] = staticmethod(list)
     _muted = False
     _step_k: int | None = None
     # The V2 runner verifies fillers where there are no drafts, which costs as much as drafts.
@@ -70,42 +81,57 @@ class RayspecWorker:
         if not get_pp_group().is_last_rank:
             return
         me: Any = self
-        runner: Any = me.model_runner
         first = get_tp_group().rank_in_group == 0
-        if me.use_v2_model_runner:
-            from rayspec.vllm_ext.speculator import RemoteSpeculator, StateTokens
-
-            self._rests_detached = True
-            states = StateTokens(runner.req_states)
-            session = self._open_session(states) if first else None
-            self._carrier = runner.speculator = RemoteSpeculator(
-                me.vllm_config, runner.device, states, session, self._guard
-            )
-        elif first:
-            from rayspec.vllm_ext.proposer import RunnerTokens
-
-            tokens = RunnerTokens(runner)
-            runner.drafter.bind(runner, tokens, self._open_session(tokens), self._guard)
-            self._carrier = runner.drafter
-
-    def _open_session(self, source: TokenSource) -> TargetSession:
-        me: Any = self
         spec = link_spec(me.vllm_config, self._ext)
-        self._link = TargetLink(spec)
-        self._session = TargetSession(
-            SessionSpec(spec.slots, spec.k_max, spec.vocab_size, spec.checksum),
-            self._link,
-            source,
-        )
-        return self._session
+        if me.use_v2_model_runner:
+            self._install_on_v2(spec, first)
+        elif first:
+            self._install_on_v1(spec)
+
+    def _install_on_v2(self, spec: LinkSpec, first: bool) -> None:
+        from rayspec.vllm_ext.exchange import Shard, ShardPlace
+        from rayspec.vllm_ext.speculator import RemoteSpeculator, StateTokens
+
+        me: Any = self
+        runner: Any = me.model_runner
+        states = runner.req_states
+        count = self._ext.draft_shards if first else 0
+        shards = [
+            Shard(spec, ShardPlace(index, count), StateTokens(states), runner.device)
+            for index in range(count)
+        ]
+        self._rests_detached = True
+        self._links = [shard.link for shard in shards]
+        self._sessions = [shard.session for shard in shards]
+        self._report = lambda: [shard.report() for shard in shards]
+        speculator = RemoteSpeculator(spec, runner.device, states, shards, self._guard)
+        self._carrier = runner.speculator = speculator
+
+    def _install_on_v1(self, spec: LinkSpec) -> None:
+        from rayspec.vllm_ext.proposer import RunnerTokens
+
+        me: Any = self
+        runner: Any = me.model_runner
+        link, tokens = TargetLink(spec), RunnerTokens(runner)
+        sizes = SessionSpec(spec.slots, spec.k_max, spec.vocab_size, spec.checksum)
+        session = TargetSession(sizes, link, tokens)
+        self._links, self._sessions = [link], [session]
+        self._report = lambda: [
+            ShardReport(link.state, link_figures(link.stats()), session.live, session.counters)
+        ]
+        runner.drafter.bind(runner, tokens, session, self._guard)
+        self._carrier = runner.drafter
 
     def determine_available_memory(self) -> int:
         """Do what vLLM does, with our hooks muted: its steps are dummies."""
         return int(self._quietly("determine_available_memory"))
 
     def compile_or_warm_up_model(self) -> Any:
-        """Do what vLLM does, with our hooks muted: its steps are dummies."""
-        return self._quietly("compile_or_warm_up_model")
+        """Do what vLLM does, with our hooks muted: its steps are dummies; then load our kernels."""
+        answer = self._quietly("compile_or_warm_up_model")
+        if self._carrier is not None:
+            self._carrier.warm_up()
+        return answer
 
     def _quietly(self, method: str) -> Any:
         host: Any = super()
@@ -142,8 +168,8 @@ class RayspecWorker:
             self._carrier.after_sample(message)
 
     def _wanted_k(self) -> int | None:
-        link = self._link
-        if self._rests_detached and link is not None and link.state is not LinkState.READY:
+        ready = any(link.state is LinkState.READY for link in self._links)
+        if self._rests_detached and self._links and not ready:
             return 0
         return self._step_k
 
@@ -152,20 +178,20 @@ class RayspecWorker:
             try:
                 hook(argument)
             except Exception:
-                if self._session is not None:
-                    self._session.invalidate()
+                for session in self._sessions:
+                    session.invalidate()
                 raise
 
-    def rayspec_attach(self, ticket: Ticket | Mapping[str, Any]) -> bool:
-        """Start attaching to a draft, without waiting; return whether this rank has a link.
+    def rayspec_attach(self, ticket: Ticket | Mapping[str, Any], shard: int = 0) -> bool:
+        """Start attaching a shard to a draft, without waiting; return whether this rank has it.
 
         vLLM's RPC turns dataclasses into mappings, so both are taken.
         """
-        link = self._link
-        if link is None:
+        if not 0 <= shard < len(self._links):
             return False
         with self._guard("attach"):
-            link.attach(ticket if isinstance(ticket, Ticket) else Ticket(**ticket))
+            ticket = ticket if isinstance(ticket, Ticket) else Ticket(**ticket)
+            self._links[shard].attach(ticket)
         return True
 
     def rayspec_set_k(self, k: int | None) -> None:
@@ -178,22 +204,18 @@ class RayspecWorker:
         return max((tier for tier in tiers if tier <= k), default=0) if tiers else max(k, 0)
 
     def rayspec_status(self) -> dict[str, Any]:
-        """Return the state of the link and the counters of drafting, in plain types."""
-        link = None if self._link is None else asdict(self._link.stats())
+        """Return the state of the links and the counters of drafting, in plain types."""
         return status(
-            state=None if self._link is None else self._link.state,
-            link=link,
-            counters=None if self._session is None else self._session.counters,
-            live=0 if self._session is None else self._session.live,
+            shards=self._report(),
             k=self._step_k,
             errors=self._guard.errors,
             disabled_reason=self._ext.disabled_reason,
         )
 
     def shutdown(self) -> None:
-        """Close the link, then do what vLLM does."""
-        if self._link is not None:
+        """Close the links, then do what vLLM does."""
+        for link in self._links:
             with self._guard("close"):
-                self._link.close()
+                link.close()
         host: Any = super()
         host.shutdown()

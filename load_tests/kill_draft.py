@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import statistics
 import sys
@@ -35,6 +36,11 @@ from load_tests.streaming import Client, Reply  # noqa: E402
 PROMPTS = ROOT / "tests" / "data" / "prompts.jsonl"
 PHASES = ("before", "hit", "without", "after")
 POLL_S = 0.2
+# A step that waits for a dead draft does so within this many seconds of the kill.
+STALL_S = 1.0
+# Nats between two tokens that rounding may decide: four steps of bfloat16 between 16 and 32, where
+# logits are.
+NEAR_TIE = 0.5
 
 
 @dataclass(frozen=True)
@@ -132,6 +138,18 @@ def summarize(replies: Sequence[Reply], drill: Drill) -> dict[str, dict[str, Any
     return table
 
 
+def stalls_ms(replies: Sequence[Reply], drill: Drill) -> list[float]:
+    """Return the longest time between chunks of each stream right after the kill."""
+    first, last = drill.killed, drill.killed + STALL_S
+    stalls = []
+    for reply in replies:
+        chunks = reply.times[1:]
+        gaps = [b - a for a, b in itertools.pairwise(chunks) if a < last and b > first]
+        if gaps and phase(reply, drill) == "hit":
+            stalls.append(max(gaps) * 1e3)
+    return stalls
+
+
 @dataclass(frozen=True)
 class Change:
     """A text that is not the reference; `margin` is 0 or a near tie if that explains it."""
@@ -192,6 +210,11 @@ def report(
         cells = (row["tpot_median_ms"], row["tpot_worst_ms"], row["gap_worst_ms"])
         shown = [f"{cell:11.1f}" if cell is not None else " " * 10 + "-" for cell in cells]
         print(f"{name:8} {row['requests']:8}  {row['lost']:4}  {shown[0]} {shown[1]} {shown[2]}")
+    stalls = stalls_ms(replies, drill) or [0.0]
+    print(
+        f"longest pause of a stream within {STALL_S:g} s of the kill: median "
+        f"{statistics.median(stalls):.1f} ms, worst {max(stalls):.1f} ms"
+    )
     print(
         f"concurrency {options.concurrency}: drafting again {again:.1f} s after the kill; "
         f"{len(replies)} requests, {len(errors)} lost, {len(changed)} prompts with another text, "
@@ -206,6 +229,8 @@ def report(
             "concurrency": options.concurrency,
             "max_tokens": options.max_tokens,
             "drafting_again_s": again,
+            "pause_median_ms": statistics.median(stalls),
+            "pause_worst_ms": max(stalls),
             "requests": len(replies),
             "lost": len(errors),
             "changed": [asdict(change) for change in changed],
@@ -227,7 +252,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--before", type=float, default=20, help="seconds of load before the kill")
     parser.add_argument("--after", type=float, default=20, help="seconds of load with a new draft")
     parser.add_argument("--timeout", type=float, default=300, help="seconds to draft again")
-    parser.add_argument("--margin", type=float, default=0.25, help="nats that rounding may decide")
+    parser.add_argument("--margin", type=float, default=NEAR_TIE, help="nats that rounding decides")
     parser.add_argument("--pid", type=int, help="the process to kill, instead of the first draft")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     return asyncio.run(run(parser.parse_args(argv)))

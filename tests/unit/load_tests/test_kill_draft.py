@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from load_tests.kill_draft import Drill, phase, summarize
+from load_tests.kill_draft import Drill, phase, stalls_ms, summarize
 from load_tests.streaming import Reply, read_event, sum_samples
 
 DRILL = Drill(killed=10.0, drafting=20.0)
@@ -80,6 +80,17 @@ def test_speeds_are_those_after_the_first_chunk() -> None:
         "tpot_worst_ms": None,
         "gap_worst_ms": None,
     }
+
+
+def test_the_pause_at_the_kill_is_that_of_the_streams_it_hit() -> None:
+    replies = [
+        reply(1.0, 2.0, 9.0),  # was over
+        reply(1.0, 2.0, 9.9, 10.2, 15.0),
+        reply(12.0, 13.0, 19.0),  # began later
+        reply(9.0, 9.9, 10.05, 10.1, 30.0),
+    ]
+    assert stalls_ms(replies, DRILL) == pytest.approx([4800, 19900])
+    assert stalls_ms(replies[::2], DRILL) == []
 
 
 def test_samples_of_one_metric_are_summed() -> None:

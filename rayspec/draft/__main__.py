@@ -6,6 +6,7 @@ Prints nothing. Once targets can be admitted, the port file holds {"host", "port
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import logging
 import os
@@ -14,7 +15,7 @@ import threading
 from pathlib import Path
 
 from rayspec.draft.admin import AdminServer
-from rayspec.draft.build import DRAFT_KINDS, build_drafter
+from rayspec.draft.build import DRAFT_ENGINES, DRAFT_KINDS, build_drafter
 from rayspec.draft.server import DraftServer
 from rayspec.draft.spec import DraftServerSpec
 
@@ -23,6 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT."""
     options = _parser().parse_args(argv)
     logging.basicConfig(filename=options.log_file or os.devnull, level=logging.INFO)
+    for module in options.load_module:
+        importlib.import_module(module)
     drafter, vocab_size, tokenizer_hash = build_drafter(
         options.kind,
         model=options.model,
@@ -30,6 +33,15 @@ def main(argv: list[str] | None = None) -> int:
         slots=options.slots,
         max_len=options.max_len,
         threads=options.threads,
+        device=options.device,
+        engine=options.engine,
+        quantization=options.quantization,
+        vocab_trim=options.vocab_trim,
+        load_format=options.load_format,
+        fused=options.fused,
+        kv_gib=options.kv_gib,
+        sampling=options.sampling,
+        top_m=options.top_m,
     )
     server = DraftServer(
         drafter,
@@ -64,7 +76,28 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--max-len", type=int, default=2048, help="tokens in a KV cache")
     parser.add_argument("--k-max", type=int, default=16)
     parser.add_argument("--threads", type=int, help="torch threads (kind model)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:N (kind model)")
     parser.add_argument("--log-file")
+    on_cuda = parser.add_argument_group("kind model on a CUDA device")
+    on_cuda.add_argument("--engine", choices=DRAFT_ENGINES, default="auto")
+    on_cuda.add_argument("--quantization", choices=("none", "fp8"), default="none")
+    on_cuda.add_argument("--vocab-trim", metavar="FILE", help="ids of tokens that may be drafted")
+    on_cuda.add_argument("--load-format", default="auto", help="one of vLLM's")
+    on_cuda.add_argument(
+        "--load-module",
+        action="append",
+        default=[],
+        metavar="MODULE",
+        help="module to import first, for the load format that it registers",
+    )
+    on_cuda.add_argument(
+        "--fused",
+        action=argparse.BooleanOptionalAction,
+        help="decode with rayspec's own kernels; by default where they support the model",
+    )
+    on_cuda.add_argument("--kv-gib", type=float, help="memory of the KV cache")
+    on_cuda.add_argument("--sampling", choices=("greedy", "sparse"), default="greedy")
+    on_cuda.add_argument("--top-m", type=int, default=32, help="tokens that drafts are drawn from")
     return parser
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from rayspec.draft.counters import DraftCounters
 from rayspec.draft.mirror import DraftSequence
 
-__all__ = ["DraftRequest", "Drafter"]
+if TYPE_CHECKING:
+    from rayspec.draft.loop import Loop
+
+__all__ = ["DeviceDrafter", "DraftRequest", "Drafter"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,3 +46,11 @@ class Drafter(Protocol):
 
     def close(self) -> None:
         """Release everything; idempotent."""
+
+
+@runtime_checkable
+class DeviceDrafter(Protocol):
+    """Drafts for frames in device memory, so it brings a step loop of its own."""
+
+    def loop(self, counters: DraftCounters, *, k_max: int, max_slots: int) -> Loop[Any]:
+        """Return the loop, for targets of up to so many drafts and slots."""

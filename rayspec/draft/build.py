@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from functools import partial
+from typing import Any, Final, Literal
 
-from rayspec.draft.base import Drafter
+from rayspec.draft.base import DeviceDrafter, Drafter
 from rayspec.draft.ngram import NgramDrafter
 from rayspec.draft.random import RandomDrafter
 from rayspec.errors import ConfigError
 
-__all__ = ["DRAFT_KINDS", "build_drafter"]
+__all__ = ["DRAFT_ENGINES", "DRAFT_KINDS", "build_drafter"]
 
 DRAFT_KINDS: Final = ("model", "ngram", "random")
+DRAFT_ENGINES: Final = ("auto", "vllm", "transformers")
 
 
 def build_drafter(
@@ -25,10 +27,20 @@ def build_drafter(
     device: str = "cpu",
     ngram_min: int = 2,
     ngram_max: int = 4,
-) -> tuple[Drafter, int | None, str | None]:
+    engine: str = "auto",
+    quantization: Literal["none", "fp8"] = "none",
+    vocab_trim: str | None = None,
+    load_format: str = "auto",
+    fused: bool | None = None,
+    kv_gib: float | None = None,
+    sampling: str = "greedy",
+    top_m: int = 32,
+) -> tuple[Drafter | DeviceDrafter, int | None, str | None]:
     """Return the drafter, and the vocabulary size and tokenizer hash its targets must have.
 
-    None stands for any: prompt lookup copies tokens and does not care what they mean.
+    None stands for any: prompt lookup copies tokens and does not care what they mean. The engine
+    `auto` is vllm, which drafts in rounds on a device, with CUDA and transformers without; what
+    follows `engine` is for vllm alone.
     """
     match kind:
         case "ngram":
@@ -38,15 +50,78 @@ def build_drafter(
                 raise ConfigError("vocab_size", vocab_size, "kind random needs it")
             return RandomDrafter(vocab_size), vocab_size, None
         case "model":
-            if model is None:
-                raise ConfigError("model", model, "kind model needs a model folder")
-            # Imported here: a draft without a model starts in a second, not in ten.
-            from rayspec.draft.identity import model_vocab_size, tokenizer_hash
-            from rayspec.draft.model import ModelDrafter, ModelDrafterSpec
-
-            spec = ModelDrafterSpec(
-                path=model, slots=slots, max_len=max_len, threads=threads, device=device
-            )
-            return ModelDrafter(spec), model_vocab_size(model), tokenizer_hash(model)
+            pass
         case _:
             raise ConfigError("kind", kind, f"choose one of {', '.join(DRAFT_KINDS)}")
+    if model is None:
+        raise ConfigError("model", model, "kind model needs a model folder")
+    # Imported here: a draft without a model starts in a second, not in ten.
+    from rayspec.draft.identity import model_vocab_size, tokenizer_hash
+
+    drafter: Drafter | DeviceDrafter
+    if _takes_rounds(engine, device):
+        drafter = _rounds(
+            model,
+            slots=slots,
+            max_len=max_len,
+            device=device,
+            top_m=_top(sampling, top_m),
+            kv_gib=kv_gib,
+            quantization=quantization,
+            vocab_trim=vocab_trim,
+            load_format=load_format,
+            fused=fused,
+        )
+    else:
+        for name, value, plain in (
+            ("quantization", quantization, "none"),
+            ("vocab_trim", vocab_trim, None),
+            ("load_format", load_format, "auto"),
+            ("sampling", sampling, "greedy"),
+        ):
+            if value != plain:
+                raise ConfigError(name, value, "needs the engine vllm, on a CUDA device")
+        from rayspec.draft.model import ModelDrafter, ModelDrafterSpec
+
+        drafter = ModelDrafter(
+            ModelDrafterSpec(
+                path=model, slots=slots, max_len=max_len, threads=threads, device=device
+            )
+        )
+    return drafter, model_vocab_size(model), tokenizer_hash(model)
+
+
+def _takes_rounds(engine: str, device: str) -> bool:
+    if engine not in DRAFT_ENGINES:
+        raise ConfigError("engine", engine, f"choose one of {', '.join(DRAFT_ENGINES)}")
+    on_cuda = device.startswith("cuda")
+    if engine == "vllm" and not on_cuda:
+        raise ConfigError("engine", engine, f"needs a CUDA device, not {device}")
+    return on_cuda and engine != "transformers"
+
+
+def _top(sampling: str, top_m: int) -> int:
+    if sampling not in ("greedy", "sparse"):
+        raise ConfigError("sampling", sampling, "choose greedy or sparse")
+    return top_m if sampling == "sparse" else 0
+
+
+def _rounds(
+    model: str,
+    *,
+    slots: int,
+    max_len: int,
+    device: str,
+    top_m: int,
+    kv_gib: float | None,
+    **choice: Any,
+) -> DeviceDrafter:
+    from rayspec.draft.identity import model_max_len
+    from rayspec.draft.rounds.drafter import RoundsDrafter
+    from rayspec.draft.rounds.models import ModelChoice, load_draft_model
+    from rayspec.draft.rounds.spec import RoundsSpec
+
+    longest = min(max_len, model_max_len(model))
+    spec = RoundsSpec(rows=slots, max_len=longest, top_m=top_m, kv_gib=kv_gib)
+    chosen = ModelChoice(path=model, device=device, max_len=longest, max_rows=slots, **choice)
+    return RoundsDrafter(partial(load_draft_model, chosen), spec)

@@ -5,37 +5,66 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final, Generic, TypeVar
 
 from rayspec.draft.base import Drafter, DraftRequest
 from rayspec.draft.counters import DraftCounters
-from rayspec.draft.peer import Peer
+from rayspec.draft.peer import Peer, PeerBase
+from rayspec.draft.spec import RoundStats
+from rayspec.draft.transport import cuda_is_there, open_transport
 from rayspec.errors import LinkError
-from rayspec.link.protocol import T2D
+from rayspec.link.control import ControlChannel
+from rayspec.link.protocol import T2D, Hello
 
-__all__ = ["StepLoop"]
+__all__ = ["Loop", "StepLoop"]
 
 logger = logging.getLogger(__name__)
 
 # Targets that never leave a pause still let one piece of prefill through every so many rounds.
 _ROUNDS_PER_PIECE: Final = 4
 
+P = TypeVar("P", bound=PeerBase)
 
-class StepLoop:
-    """Answers steps first; prepares (prefill, indexing) in the pauses, piece by piece."""
 
-    def __init__(self, drafter: Drafter, counters: DraftCounters) -> None:
-        self._drafter = drafter
+class Loop(ABC, Generic[P]):
+    """The thread, its peers, and its end; what it does with them is the subclass's.
+
+    `transports` and `q_top` say what targets may ask for.
+    """
+
+    transports: tuple[str, ...]
+    q_top: int
+
+    def __init__(self, counters: DraftCounters) -> None:
         self._counters = counters
         self._lock = threading.Lock()
-        self._peers: list[Peer] = []
+        self._peers: list[P] = []
         self._wake = threading.Event()
         self._stopping = threading.Event()
         self._started = threading.Event()
         self._busy_since: float | None = None
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="rayspec-draft-loop", daemon=True)
+
+    @abstractmethod
+    def join(
+        self, control: ControlChannel, hello: Hello, store: Any, host: str, timeout_s: float
+    ) -> P:
+        """Build this end of a target's frame path, and serve it from now on; may block."""
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Get ready to draft; may take long."""
+
+    @abstractmethod
+    def _serve(self) -> None:
+        """Serve until `_stopping` is set."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Release everything."""
 
     def start(self) -> None:
         """Start the thread and wait until the drafter is ready; raises what its start raised."""
@@ -44,7 +73,7 @@ class StepLoop:
         if self._failure is not None:
             raise self._failure
 
-    def add(self, peer: Peer) -> None:
+    def add(self, peer: P) -> None:
         """Serve a target from now on."""
         with self._lock:
             self._peers.append(peer)
@@ -54,7 +83,7 @@ class StepLoop:
         """Something arrived for a target."""
         self._wake.set()
 
-    def release(self, peer: Peer) -> None:
+    def release(self, peer: P) -> None:
         """Wait until the loop has let go of a target that is gone."""
         self.wake()
         while not peer.released.wait(timeout=0.5):
@@ -72,6 +101,10 @@ class StepLoop:
         with self._lock:
             return len(self._peers), sum(len(peer.mirror) for peer in self._peers)
 
+    def rounds(self) -> RoundStats:
+        """Return what rounds on a device counted; nothing where there are none."""
+        return RoundStats()
+
     def stop(self) -> None:
         """End the thread; idempotent."""
         self._stopping.set()
@@ -81,7 +114,7 @@ class StepLoop:
 
     def _run(self) -> None:
         try:
-            self._drafter.start()
+            self._open()
         except BaseException as error:
             self._failure = error
             return
@@ -92,7 +125,49 @@ class StepLoop:
         except Exception:
             logger.exception("draft step loop failed")
         finally:
-            self._drafter.close()
+            self._close()
+
+    def _current_peers(self) -> list[P]:
+        with self._lock:
+            gone = [peer for peer in self._peers if peer.gone.is_set()]
+        left = [peer for peer in gone if peer.let_go()]
+        with self._lock:
+            self._peers = [peer for peer in self._peers if peer not in left]
+            peers = [peer for peer in self._peers if peer not in gone]
+        for peer in left:
+            peer.released.set()
+        return peers
+
+    def _give_up(self, peer: P, error: Exception) -> None:
+        """Let one target go, so that the others are served on."""
+        logger.warning("target is dropped: %s", error, exc_info=not isinstance(error, LinkError))
+        peer.leave()
+
+
+class StepLoop(Loop[Peer]):
+    """Answers steps first; prepares (prefill, indexing) in the pauses, piece by piece."""
+
+    q_top = 0
+
+    def __init__(self, drafter: Drafter, counters: DraftCounters) -> None:
+        super().__init__(counters)
+        self._drafter = drafter
+        self.transports = ("gloo", "nccl") if cuda_is_there() else ("gloo",)
+
+    def join(
+        self, control: ControlChannel, hello: Hello, store: Any, host: str, timeout_s: float
+    ) -> Peer:
+        """Build a transport between hosts, whatever carries it."""
+        transport = open_transport(hello, store, host, timeout_s, self.wake)
+        peer = Peer(control, transport, hello, self._drafter, self._counters)
+        self.add(peer)
+        return peer
+
+    def _open(self) -> None:
+        self._drafter.start()
+
+    def _close(self) -> None:
+        self._drafter.close()
 
     def _serve(self) -> None:
         unprepared = False
@@ -118,7 +193,7 @@ class StepLoop:
             try:
                 step = peer.advance()
             except Exception as error:
-                _give_up(peer, error)
+                self._give_up(peer, error)
                 continue
             if step is not None:
                 due.append((peer, step, peer.requests(step)))
@@ -132,7 +207,7 @@ class StepLoop:
             try:
                 peer.reply(step, requests, drafts[at : at + len(requests)], took_us)
             except Exception as error:
-                _give_up(peer, error)
+                self._give_up(peer, error)
             at += len(requests)
             self._counters.answered += 1
         return True
@@ -160,19 +235,3 @@ class StepLoop:
             logger.exception("drafter failed to prepare")
             self._counters.errors += 1
             return False
-
-    def _current_peers(self) -> list[Peer]:
-        with self._lock:
-            gone = [peer for peer in self._peers if peer.gone.is_set()]
-            self._peers = [peer for peer in self._peers if not peer.gone.is_set()]
-            peers = list(self._peers)
-        for peer in gone:
-            peer.mirror.clear()
-            peer.released.set()
-        return peers
-
-
-def _give_up(peer: Peer, error: Exception) -> None:
-    """Let one target go, so that the others are served on."""
-    logger.warning("target is dropped: %s", error, exc_info=not isinstance(error, LinkError))
-    peer.leave()

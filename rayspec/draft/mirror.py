@@ -52,7 +52,10 @@ class DraftSequence:
 
 
 class Mirror:
-    """Slots of one target. Tells `on_add` and `on_drop`, so that a drafter can follow."""
+    """Slots of one target. Tells `on_add` and `on_drop`, so that a drafter can follow.
+
+    `on_change` is told of a sequence whose draft length changed.
+    """
 
     def __init__(
         self,
@@ -60,8 +63,10 @@ class Mirror:
         *,
         on_add: Callable[[DraftSequence], None],
         on_drop: Callable[[DraftSequence], None],
+        on_change: Callable[[DraftSequence], None] | None = None,
     ) -> None:
         self._hello = hello
+        self._on_change = on_change
         self._on_add = on_add
         self._on_drop = on_drop
         self._slots: dict[int, DraftSequence] = {}
@@ -96,6 +101,8 @@ class Mirror:
                 sequence = self.get(slot, gen)
                 if sequence is not None:
                     sequence.k = k
+                    if self._on_change is not None:
+                        self._on_change(sequence)
 
     def apply_step(self, step: T2D) -> list[Nack]:
         """Append the step's outcomes; return what does not fit to this mirror."""

@@ -11,15 +11,13 @@ import time
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
-from rayspec.draft.base import Drafter
+from rayspec.draft.base import DeviceDrafter, Drafter
 from rayspec.draft.counters import DraftCounters
-from rayspec.draft.loop import StepLoop
-from rayspec.draft.peer import Peer
+from rayspec.draft.loop import Loop, StepLoop
 from rayspec.draft.spec import DraftServerSpec, DraftStats
 from rayspec.errors import LinkClosed, LinkError, LinkRefused
 from rayspec.link.control import ControlChannel, listen
-from rayspec.link.gloo import DRAFT_RANK, GlooTransport
-from rayspec.link.protocol import Bye, FrameShape, Hello, Ready
+from rayspec.link.protocol import Bye, Hello, Ready
 from rayspec.link.rendezvous import host_store
 from rayspec.link.ticket import Ticket
 
@@ -43,11 +41,14 @@ class _Admission:
 class DraftServer:
     """Targets are admitted by `admit`, join on the control port, and share one step loop."""
 
-    def __init__(self, drafter: Drafter, spec: DraftServerSpec) -> None:
-        self._spec = spec
-        self._drafter = drafter
+    def __init__(self, drafter: Drafter | DeviceDrafter, spec: DraftServerSpec) -> None:
         self._counters = DraftCounters()
-        self._loop = StepLoop(drafter, self._counters)
+        self._loop: Loop[Any]
+        if isinstance(drafter, DeviceDrafter):
+            self._loop = drafter.loop(self._counters, k_max=spec.k_max, max_slots=spec.max_slots)
+        else:
+            self._loop = StepLoop(drafter, self._counters)
+        self._spec = replace(spec, transports=self._loop.transports, q_top=self._loop.q_top)
         self._lock = threading.Lock()
         self._admitted: dict[str, _Admission] = {}
         self._connections: dict[threading.Thread, ControlChannel | None] = {}
@@ -119,6 +120,7 @@ class DraftServer:
             draft_ewma_us=counters.draft.ewma_us,
             draft_p50_us=counters.draft.percentile(0.5),
             draft_p99_us=counters.draft.percentile(0.99),
+            on_device=self._loop.rounds(),
         )
 
     def close(self) -> None:
@@ -191,17 +193,7 @@ class DraftServer:
     def _serve(self, control: ControlChannel) -> None:
         hello, store = self._receive_hello(control)
         control.send(Ready(hello.epoch))
-        transport = GlooTransport(
-            store,
-            rank=DRAFT_RANK,
-            epoch=hello.epoch,
-            shape=FrameShape(hello.slots, hello.k_max),
-            host=self._spec.host,
-            timeout_s=self._spec.join_timeout_s,
-            on_event=self._loop.wake,
-        )
-        peer = Peer(control, transport, hello, self._drafter, self._counters)
-        self._loop.add(peer)
+        peer = self._loop.join(control, hello, store, self._spec.host, self._spec.join_timeout_s)
         logger.info("target joined: epoch %d, %d slots", hello.epoch, hello.slots)
         why = "draft closed the link"
         try:

@@ -7,12 +7,16 @@ from dataclasses import dataclass
 from rayspec.errors import LinkRefused
 from rayspec.link.protocol import WIRE_VERSION, Hello
 
-__all__ = ["DraftServerSpec", "DraftStats"]
+__all__ = ["DraftServerSpec", "DraftStats", "RoundStats"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DraftServerSpec:
-    """What a draft serves. None for vocabulary or tokenizer means that any will do."""
+    """What a draft serves. None for vocabulary or tokenizer means that any will do.
+
+    `transports` and `q_top` are what the drafter is able to do: how frames may reach it, and of how
+    many tokens it tells the weights with each sampled draft, 0 for none. The server sets them.
+    """
 
     host: str = "127.0.0.1"
     vocab_size: int | None = None
@@ -22,6 +26,8 @@ class DraftServerSpec:
     join_timeout_s: float = 30.0
     target_timeout_s: float = 60.0
     stall_timeout_s: float = 60.0
+    transports: tuple[str, ...] = ("gloo",)
+    q_top: int = 0
 
     def check(self, hello: Hello) -> None:
         """Raise LinkRefused, naming the difference, when a target does not fit to this draft."""
@@ -36,8 +42,17 @@ class DraftServerSpec:
                 f"tokenizers differ: target {hello.tokenizer_hash or 'unknown'}, "
                 f"draft {self.tokenizer_hash}"
             )
-        if hello.q_mode != "none":
+        if hello.transport not in self.transports:
+            raise LinkRefused(
+                f"transport {hello.transport!r} is not supported, only "
+                + " and ".join(map(repr, self.transports))
+            )
+        if hello.q_mode not in ("none", "sparse") or (hello.q_mode == "sparse" and not self.q_top):
             raise LinkRefused(f"q_mode {hello.q_mode!r} is not supported, only 'none'")
+        if hello.q_mode == "sparse" and hello.q_top != self.q_top:
+            raise LinkRefused(
+                f"target wants weights of {hello.q_top} tokens, draft gives {self.q_top}"
+            )
         if not 0 < hello.k_max <= self.k_max:
             raise LinkRefused(f"target wants up to {hello.k_max} drafts, draft gives {self.k_max}")
         if not 0 < hello.slots <= self.max_slots:
@@ -47,6 +62,31 @@ class DraftServerSpec:
                 f"vocab_size {hello.vocab_size}, max_len {hello.max_len} or epoch {hello.epoch} "
                 "is out of range"
             )
+
+
+@dataclass(frozen=True, slots=True)
+class RoundStats:
+    """What rounds on a device counted; all zeros for drafts that are made on the host.
+
+    `round` and `step` are device time, of a whole round and by draft; `launch` is host time from
+    seeing a frame to having started its round. `rows_not_ready` counts rows of steps that got no
+    drafts, `prefill_pieces` pieces of prefill, `rows_waiting` sequences without a KV cache.
+    """
+
+    round_ewma_us: float = 0.0
+    round_p50_us: float = 0.0
+    round_p99_us: float = 0.0
+    step_ewma_us: float = 0.0
+    step_p50_us: float = 0.0
+    launch_p50_us: float = 0.0
+    launch_p99_us: float = 0.0
+    rows_not_ready: int = 0
+    prefill_pieces: int = 0
+    prefill_failures: int = 0
+    rows_used: int = 0
+    rows_waiting: int = 0
+    blocks_used: int = 0
+    blocks_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,3 +111,4 @@ class DraftStats:
     draft_ewma_us: float
     draft_p50_us: float
     draft_p99_us: float
+    on_device: RoundStats = RoundStats()

@@ -13,7 +13,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
@@ -28,6 +28,7 @@ from rayspec.draft.rounds.prefill import Prefiller, next_piece
 from rayspec.draft.rounds.rows import Row, TargetSlots
 from rayspec.draft.rounds.spec import RoundsSpec
 from rayspec.draft.rounds.state import SlotState
+from rayspec.draft.spec import RoundStats
 from rayspec.draft.vllm_model.base import DraftModel
 from rayspec.errors import ConfigError, LinkRefused
 from rayspec.link.frames import D2T_MAGIC
@@ -51,8 +52,10 @@ class Round:
     place: int  # in the rings
     told: int  # rows in its frame
     k: int
+    at: float = field(default_factory=time.monotonic)
     done: bool = False
     drafted: int = 0  # tokens
+    took_us: float = 0.0
 
 
 class RoundsEngine:
@@ -69,6 +72,7 @@ class RoundsEngine:
         self._waiting: deque[tuple[DraftSequence, TargetSlots]] = deque()
         self._rounds: deque[Round] = deque()
         self._number = 0
+        self._unsettled = False  # something changed that may call for prefill
 
     # Lifecycle.
 
@@ -77,9 +81,7 @@ class RoundsEngine:
         spec = self.spec
         model = self._model = self._load()
         self._cuda = cuda = model.device.type == "cuda"
-        max_len = min(spec.max_len, model.max_len)
-        self._max_len = max_len
-        self._max_blocks = -(-max_len // model.block_size)
+        self._max_blocks = -(-spec.max_len // model.block_size)
         blocks = self._affordable(model)
         model.allocate(blocks, self._max_blocks)
         self._pool = BlockPool(blocks, model.block_size)
@@ -93,6 +95,7 @@ class RoundsEngine:
         self._order_words = self._orders.numpy()
         self._report_words = self._reports.numpy()
         self._began = [_timer(cuda) for _ in range(_RING)]
+        self._packed = [_timer(cuda) for _ in range(_RING)]
         self._ended = [_timer(cuda) for _ in range(_RING)]
         self._free_places = deque(range(_RING))
         with self.activate():
@@ -148,7 +151,7 @@ class RoundsEngine:
             base,
             hello.slots,
             k_max=hello.k_max,
-            max_len=min(hello.max_len, self._max_len),
+            max_len=min(hello.max_len, self.spec.max_len),
             vocab_size=hello.vocab_size,
             epoch=hello.epoch,
             sparse=hello.q_mode == "sparse",
@@ -235,23 +238,33 @@ class RoundsEngine:
         words[Order.GREEDY] = not target.sparse
         words[Order.T_DRAFT_US] = int(self.counters.round.ewma_us)
         words[Order.MAGIC] = D2T_MAGIC
-        began, ended = self._began[place], self._ended[place]
-        began.record()
+        self._began[place].record()
         self.graphs.order.copy_(self._orders[place], non_blocking=True)
         self.graphs.launch(min(active, len(self._rows)), k_want)
+        self._packed[place].record()
         self._reports[place, : target.slots].copy_(
             self.graphs.report[: target.slots], non_blocking=True
         )
-        ended.record()
+        self._ended[place].record()
         self._number += 1
         target.k_want = k_want
         started = Round(self._number, target, place, told=active, k=k_want)
         self._rounds.append(started)
         return started
 
-    def ended(self, started: Round) -> Any:
-        """Return the event behind a round; valid until the round is done."""
-        return self._ended[started.place]
+    def packed(self, started: Round) -> Any:
+        """Return the event behind a round's reply; valid until the round is done."""
+        return self._packed[started.place]
+
+    @property
+    def busy(self) -> bool:
+        """Whether the device works on something whose end is to be noticed."""
+        return bool(self._rounds) or self._prefiller.current is not None
+
+    @property
+    def waiting_since(self) -> float | None:
+        """When the oldest round that has not ended was started, on the monotonic clock."""
+        return self._rounds[0].at if self._rounds else None
 
     def settle(self) -> bool:
         """Take up what finished rounds reported; False when none had."""
@@ -262,14 +275,18 @@ class RoundsEngine:
         return settled
 
     def work(self) -> bool:
-        """Publish finished prefill and begin the next piece; False when none is left to do."""
+        """Publish finished prefill and begin the next piece; False when there was nothing to do."""
         prefiller = self._prefiller
         if prefiller.current is not None:
             piece = prefiller.take_done()
             if piece is None:
-                return True
+                return False
             self.counters.pieces += 1
             self._publish(piece.row, piece.end, failed=piece.failed, dropped=piece.dropped)
+            self._unsettled = True
+        if not self._unsettled:
+            return False
+        self._unsettled = False
         for row in self._rows.values():
             self._provide(row)
         piece = next_piece(list(self._rows.values()), prefiller.size)
@@ -283,11 +300,26 @@ class RoundsEngine:
         prefiller.submit(piece, after)
         return True
 
-    def occupancy(self) -> tuple[int, int, int, int]:
-        """Return rows in use, sequences that wait for a row, blocks in use, and blocks."""
-        if self._model is None:
-            return 0, 0, 0, 0
-        return len(self._rows), len(self._waiting), self._pool.used, self._pool.total
+    def stats(self) -> RoundStats:
+        """Return the counters now, and what is in use; from any thread."""
+        counters = self.counters
+        pool = None if self._model is None else self._pool
+        return RoundStats(
+            round_ewma_us=counters.round.ewma_us,
+            round_p50_us=counters.round.percentile(0.5),
+            round_p99_us=counters.round.percentile(0.99),
+            step_ewma_us=counters.step.ewma_us,
+            step_p50_us=counters.step.percentile(0.5),
+            launch_p50_us=counters.launch.percentile(0.5),
+            launch_p99_us=counters.launch.percentile(0.99),
+            rows_not_ready=counters.rows_not_ready,
+            prefill_pieces=counters.pieces,
+            prefill_failures=counters.failures,
+            rows_used=len(self._rows),
+            rows_waiting=len(self._waiting),
+            blocks_used=0 if pool is None else pool.used,
+            blocks_total=0 if pool is None else pool.total,
+        )
 
     # Rows.
 
@@ -314,6 +346,7 @@ class RoundsEngine:
             state.set(name, index, value)
         state.set("slot_map", target.base + sequence.slot, index)
         self._provide(row)
+        self._unsettled = True
 
     def _vacate(self, row: Row) -> None:
         self._pool.keep(row.sequence.tokens, min(row.filled, row.length), row.blocks)
@@ -368,11 +401,12 @@ class RoundsEngine:
             if gen == row.sequence.gen:
                 row.filled = filled
                 row.behind = length - filled > 2
-        took = self._began[ended.place].elapsed_time(self._ended[ended.place]) * 1e3
+        ended.took_us = self._began[ended.place].elapsed_time(self._packed[ended.place]) * 1e3
         if ready:
-            counters.round.add(took)
+            counters.round.add(ended.took_us)
             _, k = self.graphs.fit(1, ended.k)
-            counters.step.add(took / k)
+            counters.step.add(ended.took_us / k)
+        self._unsettled = True
         self._free_places.append(ended.place)
         ended.done = True
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rayspec.errors import ConfigError
@@ -27,7 +27,7 @@ class RoundsSpec:
 
     rows: int = 16
     max_len: int = 2048
-    k_max: int = 8
+    k_max: int = 16
     max_slots: int = 1024
     targets: int = 4
     top_m: int = 0
@@ -43,6 +43,10 @@ class RoundsSpec:
             raise ConfigError("max_len", self.max_len, "must be at least 4")
         if self.top_m and (self.top_m & (self.top_m - 1) or not 2 <= self.top_m <= _LARGEST_TOP):
             raise ConfigError("top_m", self.top_m, f"must be a power of two up to {_LARGEST_TOP}")
+
+    def bounded(self, *, k_max: int, max_slots: int) -> RoundsSpec:
+        """Return the same, built for no more than a server serves."""
+        return replace(self, k_max=min(k_max, self.k_max), max_slots=min(max_slots, self.max_slots))
 
     @property
     def buckets(self) -> tuple[int, ...]:

@@ -45,6 +45,10 @@ class FakePeer:
         self.drafts = list(drafts)
         self.answered.set()
 
+    def let_go(self) -> bool:
+        self.mirror.clear()
+        return True
+
     def leave(self) -> None:
         self.gone.set()
 

@@ -31,11 +31,12 @@ def server() -> Iterator[DraftServer]:
 @pytest.mark.parametrize(
     ("changed", "difference"),
     [
-        ({"version": 99}, "wire versions differ: target 99, draft 1"),
+        ({"version": 99}, "wire versions differ: target 99, draft 2"),
         ({"vocab_size": 32000}, "vocabulary sizes differ: target 32000, draft 1000"),
         ({"tokenizer_hash": "other"}, "tokenizers differ: target other, draft t"),
         ({"tokenizer_hash": ""}, "tokenizers differ: target unknown, draft t"),
         ({"q_mode": "sparse"}, "q_mode 'sparse' is not supported, only 'none'"),
+        ({"transport": "pigeon"}, "transport 'pigeon' is not supported, only 'gloo'"),
         ({"k_max": 17}, "target wants up to 17 drafts, draft gives 16"),
         ({"slots": 5000}, "target has 5000 slots, draft serves 1024"),
         ({"epoch": -1}, "epoch -1 is out of range"),
@@ -47,6 +48,24 @@ def test_what_does_not_fit_is_refused_by_name(
     with pytest.raises(LinkRefused, match=difference):
         server.admit(replace(HELLO, **changed))  # type: ignore[arg-type]
     assert (server.stats().refused, server.stats().admitted) == (1, 0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "difference"),
+    [
+        ({"q_top": 16}, "target wants weights of 16 tokens, draft gives 32"),
+        ({"q_mode": "full"}, "q_mode 'full' is not supported"),
+        ({"transport": "gloo"}, "transport 'gloo' is not supported, only 'nccl'"),
+    ],
+)
+def test_what_a_drafter_is_not_able_to_do_is_refused(
+    changed: dict[str, object], difference: str
+) -> None:
+    spec = DraftServerSpec(transports=("nccl",), q_top=32)
+    hello = replace(HELLO, transport="nccl", q_mode="sparse", q_top=32)
+    spec.check(hello)
+    with pytest.raises(LinkRefused, match=difference):
+        spec.check(replace(hello, **changed))  # type: ignore[arg-type]
 
 
 def test_a_draft_for_any_vocabulary_says_so_with_none() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
 
 import ray
 from prometheus_client import CollectorRegistry, generate_latest
@@ -80,7 +79,14 @@ def start_server(spec: DraftSpec) -> DraftServer:
         max_len=spec.max_len or model_max_len(target),
         threads=spec.num_threads,
         device=spec.device,
-        **_engine_settings(spec),
+        engine=spec.engine,
+        quantization=spec.quantization,
+        vocab_trim=spec.vocab_trim,
+        load_format=spec.load_format,
+        fused=spec.fused,
+        kv_gib=spec.kv_gib,
+        sampling=spec.sampling,
+        top_m=spec.top_m,
         ngram_min=spec.ngram_min,
         ngram_max=spec.ngram_max,
     )
@@ -96,19 +102,3 @@ def start_server(spec: DraftSpec) -> DraftServer:
     server.start()
     logger.info("%s draft ready", spec.kind)
     return server
-
-
-def _engine_settings(spec: DraftSpec) -> dict[str, Any]:
-    """Return what only a draft on vLLM's model classes can be told."""
-    if spec.engine != "vllm":
-        return {}
-    return {
-        "engine": spec.engine,
-        "quantization": spec.quantization,
-        "vocab_trim": spec.vocab_trim,
-        "load_format": spec.load_format,
-        "fused": spec.fused,
-        "kv_gib": spec.kv_gib,
-        "sampling": spec.sampling,
-        "top_m": spec.top_m,
-    }

@@ -45,8 +45,9 @@ def write_texts(source: Path, count: int, *, answer_tokens: int, **engine: Any) 
         opening = tokenizer.apply_chat_template(
             [{"role": "user", "content": "\0"}], tokenize=False, add_generation_prompt=True
         ).split("\0")[0]
-        ask = SamplingParams(temperature=1, top_p=0.95, max_tokens=QUESTION_TOKENS, n=count)
-        questions = [o.text.strip() for o in llm.generate(opening, ask, use_tqdm=False)[0].outputs]
+        ask = SamplingParams(temperature=1, top_p=0.95, max_tokens=QUESTION_TOKENS)
+        asked = llm.generate([opening] * count, ask, use_tqdm=False)
+        questions = [output.outputs[0].text.strip() for output in asked]
         chats = [[{"role": "user", "content": text}] for text in questions if text]
         answers = [
             SamplingParams(temperature=i % 2, max_tokens=answer_tokens) for i in range(len(chats))

@@ -125,11 +125,12 @@ class GrownWeights:
 
     def _norm(self, weights: Sequence[torch.Tensor]) -> torch.Tensor:
         layout = self._layout
-        out = torch.full((layout.big.hidden,), layout.norm_gain, device=self._device)
+        size, gain = layout.big.hidden, layout.norm_gain
+        out = torch.full((size,), gain, dtype=torch.float32, device=self._device)
         for copy, scale in enumerate(layout.scales):
             if weights:  # each slot reads its own copy, and its second one `len(weights)` later
                 weight = weights[copy % len(weights)]
-                out[layout.copy(copy)] = weight * (layout.norm_gain / scale)
+                out[layout.copy(copy)] = weight * (gain / scale)
         return out.to(self._dtype)
 
     def _final_norm(self) -> torch.Tensor:

@@ -30,11 +30,11 @@ def _half(
 
 @triton.jit
 def _rotated(
-    qkv, bias, gain, cos, sin, m, valid, head, position, M, inverse,
+    qkv, bias, gain, c, s, m, valid, head, M, inverse,
     N: tl.constexpr, PARTS: tl.constexpr, BIAS: tl.constexpr, NORM: tl.constexpr,
     EPS: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
-    """Return both halves [R, D / 2] of heads after their norm and rotation."""
+    """Return both halves [R, D / 2] of heads, normed and rotated by cosines c and sines s."""
     H: tl.constexpr = D // 2
     d = tl.arange(0, H)[None, :]
     base = head[:, None] * D + d
@@ -45,9 +45,29 @@ def _rotated(
         scale = (1.0 / tl.sqrt(mean + EPS))[:, None]
         a = a * scale * tl.load(gain + d).to(tl.float32)
         b = b * scale * tl.load(gain + H + d).to(tl.float32)
-    c = tl.load(cos + position[:, None] * H + d)
-    s = tl.load(sin + position[:, None] * H + d)
     return a * c - b * s, b * c + a * s
+
+
+@triton.jit
+def _prefetch(
+    keys, values, table, start, end, kv_head,
+    KV_HEADS: tl.constexpr, BLOCK: tl.constexpr, BT: tl.constexpr, D: tl.constexpr,
+):  # fmt: skip
+    """Ask for one turn of the context in L2, one line of 128 bytes at a time."""
+    LINE: tl.constexpr = 128 // (keys.dtype.element_ty.primitive_bitwidth // 8)
+    # Clamped rather than masked: asking twice for one line costs nothing.
+    t = tl.minimum(start + tl.arange(0, BT), end - 1)
+    block = tl.load(table + t // BLOCK).to(tl.int64)
+    cell = (block * KV_HEADS + kv_head) * BLOCK + t % BLOCK
+    line = cell[:, None] * D + (tl.arange(0, D // LINE) * LINE)[None, :]
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; prefetch.global.L2 [$2]; mov.u32 $0, 0;",
+        "=r,l,l",
+        [(keys + line).to(tl.int64), (values + line).to(tl.int64)],
+        dtype=tl.int32,
+        is_pure=False,
+        pack=1,
+    )
 
 
 @triton.jit(do_not_specialize=["M", "table_stride"])
@@ -74,9 +94,7 @@ def attend(
     G: tl.constexpr = HEADS // KV_HEADS
     H: tl.constexpr = D // 2
     N: tl.constexpr = (HEADS + 2 * KV_HEADS) * D
-    if PDL:
-        tl.extra.cuda.gdc_wait()
-        tl.extra.cuda.gdc_launch_dependents()
+    # Until the wait below only what is complete before the whole step is read: see `embed`.
     length = tl.load(seq_lens + row)
     chunk = tl.cdiv(tl.cdiv(length, SPLITS), BT) * BT
     begin = split * chunk
@@ -84,44 +102,56 @@ def attend(
     if begin >= length:
         return
     DT: tl.constexpr = keys.dtype.element_ty
+    d = tl.arange(0, D)
+    half = tl.arange(0, H)
 
     # Queries: row q of the tile is head q % G of the group and new token q // G.
     q = tl.arange(0, BQ)
     token = tl.minimum(q // G, WIDTH - 1)
     valid = q < WIDTH * G
     m = row * WIDTH + token
+    turn = tl.load(positions + m)[:, None] * H + half[None, :]
+    cq, sq = tl.load(cos + turn), tl.load(sin + turn)
+    # New tokens of which this program writes KV: those in its part of the context.
+    j = tl.arange(0, WIDTH)
+    mj = row * WIDTH + j
+    at = length - WIDTH + j
+    mine = (at >= begin) & (at < end)
+    turn = tl.load(positions + mj)[:, None] * H + half[None, :]
+    cj, sj = tl.load(cos + turn), tl.load(sin + turn)
+    slot = tl.load(slot_mapping + mj)
+    if PDL:
+        for start in range(begin, end, BT):
+            _prefetch(
+                keys, values, block_table + row * table_stride, start, end, kv_head,
+                KV_HEADS, BLOCK, BT, D,
+            )  # fmt: skip
+        tl.extra.cuda.gdc_wait()
+        tl.extra.cuda.gdc_launch_dependents()
+
     total = tl.zeros((BQ,), tl.float32)
     for part in tl.static_range(PARTS):
         total += tl.load(squares + part * M + m)
     inverse = 1.0 / tl.sqrt(total / HIDDEN + EPS)
-    position = tl.load(positions + m)
     q1, q2 = _rotated(
-        qkv, bias, q_gain, cos, sin, m, valid, kv_head * G + q % G, position, M, inverse,
+        qkv, bias, q_gain, cq, sq, m, valid, kv_head * G + q % G, M, inverse,
         N, PARTS, BIAS, NORM, EPS, D,
     )  # fmt: skip
     q1 = (q1 * (SCALE * 1.4426950408889634)).to(DT)
     q2 = (q2 * (SCALE * 1.4426950408889634)).to(DT)
 
-    # Keys and values of those new tokens that lie in this program's part of the context.
-    j = tl.arange(0, WIDTH)
-    mj = row * WIDTH + j
-    at = length - WIDTH + j
-    mine = (at >= begin) & (at < end)
     total = tl.zeros((WIDTH,), tl.float32)
     for part in tl.static_range(PARTS):
         total += tl.load(squares + part * M + mj)
     inverse = 1.0 / tl.sqrt(total / HIDDEN + EPS)
     k1, k2 = _rotated(
-        qkv, bias, k_gain, cos, sin, mj, mine, HEADS + kv_head + tl.zeros_like(j),
-        tl.load(positions + mj), M, inverse, N, PARTS, BIAS, NORM, EPS, D,
+        qkv, bias, k_gain, cj, sj, mj, mine, HEADS + kv_head + tl.zeros_like(j), M, inverse,
+        N, PARTS, BIAS, NORM, EPS, D,
     )  # fmt: skip
-    d = tl.arange(0, D)
-    half = tl.arange(0, H)
     v = _half(
         qkv, bias, mj, mine, (HEADS + KV_HEADS + kv_head) * D + tl.zeros_like(j)[:, None] + d[None],
         M, inverse, N, PARTS, BIAS,
     )  # fmt: skip
-    slot = tl.load(slot_mapping + mj)
     cell = ((slot // BLOCK) * KV_HEADS + kv_head) * BLOCK + slot % BLOCK  # int64
     mine = (mine & (slot >= 0))[:, None]
     tl.store(keys + cell[:, None] * D + half[None, :], k1.to(DT), mask=mine)

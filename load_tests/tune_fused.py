@@ -1,0 +1,185 @@
+"""Searches for the best cut of every matrix of the fused draft path; see bench_fused.py."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from typing import Any, cast
+
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+from triton.runtime.errors import OutOfResources
+from triton.runtime.jit import JITFunction
+
+from rayspec.draft.fused.launch import MODES, Options, Projection
+from rayspec.draft.fused.shape import FusedShape
+from rayspec.draft.fused.tiles import Tile, TileKey, choose_tile
+from rayspec.draft.fused.weights import Matrix
+
+# More than any L2, so that every launch finds its weights in memory.
+_COLD_BYTES = 200_000_000
+_PROCESSORS = 132
+
+
+def keys(shapes: list[FusedShape], rows: list[int]) -> list[TileKey]:
+    """Return every matrix of the shapes at every number of rows."""
+    found = {
+        (role, outputs, inputs, count): None
+        for shape, count in itertools.product(shapes, rows)
+        for role, outputs, inputs in (
+            ("qkv", shape.qkv, shape.hidden),
+            ("out", shape.hidden, shape.attended),
+            ("gate_up", 2 * shape.intermediate, shape.hidden),
+            ("down", shape.hidden, shape.intermediate),
+            ("head", shape.vocab, shape.hidden),
+        )
+        # Heads have a row for a sequence: a width of 2 does not double them.
+        if role != "head" or count <= 16
+    }
+    return cast(list[TileKey], list(found))
+
+
+def candidates(key: TileKey) -> Iterator[Tile]:
+    """Yield cuts worth timing, the rule's own first."""
+    role, outputs, inputs, rows = key
+    rule = choose_tile(*key, _PROCESSORS)
+    yield rule
+    few = rows < 16
+    splits = (1, 2, 4, 8) if role in ("qkv", "out", "down") else (1,)
+    for bn, bk, split in itertools.product(
+        (2, 4, 8, 16) if few else (16, 32, 64, 128),
+        (256, 512, 1024, 2048) if few else (64, 128, 256, 512),
+        splits,
+    ):
+        programs = -(-outputs // bn) * split
+        held = bn * bk * (rows if few else 1)
+        # Half a wave at least; at most 32 KiB of weights at a time; no split beyond the inputs.
+        if programs < _PROCESSORS // 2 or not 1024 <= held <= 16384 or bk * split >= 2 * inputs:
+            continue
+        if split > 1 and programs > 8 * _PROCESSORS:
+            continue
+        # One stage loads into registers where there are few rows, all of a turn at once.
+        large = ((4, 1), (4, 4)) if few else ((4, 4), (8, 3))
+        for warps, stages in large if held >= 4096 else ((4, 4),):
+            # What a program of tensor cores holds: weights and float32 inputs of every stage.
+            if few or stages * bk * (2 * bn + 4 * rows) <= 200_000:
+                tile = Tile(bn, bk, split, warps, stages)
+                if tile != rule:
+                    yield tile
+
+
+def projection(key: TileKey, tile: Tile, weight: torch.Tensor, options: Options) -> Projection:
+    """Return a launch with buffers of its own, as a plan would make it."""
+    role, outputs, inputs, rows = key
+    device, wide = weight.device, torch.float32
+    normed = MODES[role][1]
+    x = torch.zeros(rows, inputs, device=device, dtype=wide if normed else weight.dtype)
+    gain = torch.ones(inputs, device=device, dtype=weight.dtype) if normed else None
+    kind, parts = (weight.dtype, 1) if role == "gate_up" else (wide, tile.split)
+    return Projection(
+        role=role,
+        matrix=Matrix(weight, None),
+        x=x,
+        gain=gain,
+        out=torch.zeros(parts, rows, outputs, device=device, dtype=kind),
+        squares=torch.zeros(parts, rows, device=device) if role == "qkv" else None,
+        rows=rows,
+        stride=1,
+        eps=1e-5,
+        tile=tile,
+        options=options,
+    )
+
+
+def tune(
+    shapes: list[FusedShape], rows: list[int], bandwidth: float, say: Callable[[str], None]
+) -> dict[TileKey, Tile]:
+    """Return the fastest cut of every matrix, and print it as a line of `MEASURED`."""
+    best: dict[TileKey, Tile] = {}
+    for key in keys(shapes, rows):
+        outputs, inputs = key[1:3]
+        size = outputs * inputs * 2
+        count = max(4, min(256, -(-_COLD_BYTES // size)))
+        weights = torch.randn(count, outputs, inputs, device="cuda", dtype=torch.bfloat16)
+        times: dict[Tile, float] = {}
+        for tile in candidates(key):
+            try:
+                times[tile] = _seconds(key, tile, weights)
+            except OutOfResources:
+                continue
+        ranked = sorted(times, key=lambda tile: times[tile])
+        best[key] = ranked[0]
+        rule, fastest = (times[tile] * 1e6 for tile in (next(candidates(key)), ranked[0]))
+        tile = ranked[0]
+        say(
+            f"    {key}: Tile({tile.bn}, {tile.bk}, {tile.split}, {tile.warps}, {tile.stages}),"
+            f"  # {fastest:.2f} µs, rule {rule:.2f}, floor {size / bandwidth * 1e6:.2f}"
+        )
+        del weights
+    return best
+
+
+def _seconds(key: TileKey, tile: Tile, weights: torch.Tensor) -> float:
+    first = projection(key, tile, weights[0], Options(pdl=True, hints=True))
+    launches = [replace(first, matrix=Matrix(weight, None)) for weight in weights]
+    launches[0].run()
+    torch.cuda.synchronize()
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for launch in launches:
+            launch.run()
+    graph.replay()
+    times = []
+    for _ in range(4):
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        graph.replay()
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end) * 1e-3 / len(launches))
+    return float(statistics.median(times))
+
+
+def precompile(shapes: list[FusedShape], rows: list[int]) -> None:
+    """Compile every candidate into Triton's cache, on all processors; before CUDA is in use."""
+    jobs = [(key, tile) for key in keys(shapes, rows) for tile in candidates(key)]
+    context = multiprocessing.get_context("fork")
+    with context.Pool(os.cpu_count(), torch.set_num_threads, (1,)) as pool:
+        for _ in pool.imap_unordered(_compile, jobs, chunksize=4):
+            pass
+
+
+def _compile(job: tuple[TileKey, Tile]) -> None:
+    key, tile = job
+    run = JITFunction.run
+
+    def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
+        return run(self, *args, grid=grid, warmup=True, **options)
+
+    driver.set_active(_Hopper())
+    JITFunction.run = compile_only
+    try:
+        weight = torch.empty(key[1], key[2], dtype=torch.bfloat16)
+        projection(key, tile, weight, Options(pdl=True, hints=True)).run()
+    except OutOfResources:
+        pass
+    finally:
+        JITFunction.run = run
+
+
+class _Hopper:
+    """What Triton's launcher asks of a driver until a kernel is compiled."""
+
+    def get_current_device(self) -> int:
+        return 0
+
+    def get_current_stream(self, device: int) -> int:
+        return 0
+
+    def get_current_target(self) -> Any:
+        return GPUTarget("cuda", 90, 32)

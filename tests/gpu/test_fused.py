@@ -1,0 +1,176 @@
+"""The fused path on CUDA in bfloat16, at the sizes of drafts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import pytest
+import torch
+from transformers import LlamaConfig, Qwen2Config, Qwen3Config
+
+from rayspec.draft.fused import FusedLlamaModel
+from rayspec.draft.fused.plan import FusedPlan
+from tests.unit.draft.fused.sequences import Sequences, reference, tensors
+
+pytestmark = pytest.mark.gpu
+
+VOCAB = 49152
+SHAPES = {
+    "0.13b, 30 layers": LlamaConfig(
+        hidden_size=576,
+        intermediate_size=1536,
+        num_hidden_layers=30,
+        num_attention_heads=9,
+        num_key_value_heads=3,
+        vocab_size=VOCAB,
+        tie_word_embeddings=True,
+    ),
+    "1b, 16 layers": LlamaConfig(
+        hidden_size=2048,
+        intermediate_size=8192,
+        num_hidden_layers=16,
+        num_attention_heads=32,
+        num_key_value_heads=8,
+        vocab_size=VOCAB,
+    ),
+    "shallow, 4 layers": LlamaConfig(
+        hidden_size=1024,
+        intermediate_size=4096,
+        num_hidden_layers=4,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        vocab_size=VOCAB,
+        tie_word_embeddings=True,
+    ),
+    "qwen2, biases": Qwen2Config(
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=4,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        vocab_size=VOCAB,
+    ),
+    "qwen3, wide heads": Qwen3Config(
+        hidden_size=1024,
+        intermediate_size=3072,
+        num_hidden_layers=4,
+        num_attention_heads=16,
+        num_key_value_heads=8,
+        head_dim=128,
+        vocab_size=VOCAB,
+    ),
+}
+LENGTHS = (700, 17, 129, 64, 65, 1030, 3, 250, 33, 400, 5, 90, 611, 128, 20)
+
+
+def build(config: Any, rows: int, **settings: Any) -> tuple[Any, Sequences]:
+    """Return the reference in bfloat16 and sequences of which all but the newest are cached."""
+    twin = reference(config, torch.bfloat16, "cuda")
+    model = FusedLlamaModel(config, tensors(twin).__getitem__, **settings)
+    draw = torch.Generator().manual_seed(3)
+    tokens = [torch.randint(0, VOCAB, (n,), generator=draw).tolist() for n in LENGTHS[:rows]]
+    batch = Sequences(model, tokens, max_blocks=40)
+    for row, sequence in enumerate(tokens):
+        batch.prefill(row, 512, len(sequence) - 1)
+    return twin, batch
+
+
+def captured(plan: FusedPlan) -> Callable[[], torch.Tensor]:
+    """Return the replay of a graph that was captured on the plan's present contents."""
+    side = torch.cuda.Stream()
+    side.wait_stream(torch.cuda.current_stream())
+    with torch.cuda.stream(side):
+        plan.run()
+    torch.cuda.current_stream().wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        logits = plan.run()
+
+    def replay() -> torch.Tensor:
+        graph.replay()
+        return logits
+
+    return replay
+
+
+def advance(batch: Sequences, *, rewrite: bool) -> None:
+    """Add a token to every sequence, after another newest one if `rewrite`."""
+    for i, sequence in enumerate(batch.tokens):
+        if rewrite:
+            sequence[-1] = (sequence[-1] + 1) % VOCAB
+        sequence.append(1000 + i)
+
+
+def close(batch: Sequences, twin: Any, logits: torch.Tensor) -> bool:
+    """Whether logits are as near to float32's as transformers' own bfloat16 is, within half."""
+    theirs = batch.expected(twin)
+    exact = batch.expected(twin.float())
+    twin.to(torch.bfloat16)
+    spread = (theirs - exact).norm(dim=-1)
+    return bool(((logits - exact).norm(dim=-1) <= 1.5 * spread).all())
+
+
+@pytest.mark.parametrize("pdl", [True, False], ids=["pdl", "plain"])
+@pytest.mark.parametrize("rows", [1, 2, 15])
+@pytest.mark.parametrize("name", SHAPES)
+def test_graphs_follow_the_sequences(name: str, rows: int, pdl: bool) -> None:
+    twin, batch = build(SHAPES[name], rows, pdl=pdl)
+    padded = 1 << (rows - 1).bit_length()
+    plans = {width: batch.model.plan(padded, width) for width in (1, 2)}
+    runs = {width: captured(plan) for width, plan in plans.items()}
+    for width in (1, 2, 1, 1, 2):
+        logits = batch.decode(plans[width], runs[width])
+        assert close(batch, twin, logits)
+        advance(batch, rewrite=width == 1)
+        if width == 1:
+            # What was rewritten needs its KV, which a width of 2 brings.
+            batch.decode(plans[2], runs[2])
+
+
+def test_many_rows_take_several_tiles() -> None:
+    twin, batch = build(SHAPES["shallow, 4 layers"], 15)
+    batch.tokens = batch.tokens * 5  # 75 rows that share blocks, and write the same there
+    batch.tables = torch.cat([batch.tables[:-1].repeat(5, 1), batch.tables[-1:]])
+    for width in (1, 2):
+        logits = batch.decode(batch.model.plan(80, width))
+        assert close(batch, twin, logits)
+
+
+@pytest.mark.parametrize("quantization", ["none", "fp8"])
+def test_a_trimmed_head_is_a_part_of_the_whole(quantization: Literal["none", "fp8"]) -> None:
+    config = SHAPES["shallow, 4 layers"]
+    ids = torch.randperm(VOCAB, generator=torch.Generator().manual_seed(4))[:5000]
+    whole, trimmed = (
+        build(config, 3, token_ids=kept, quantization=quantization)[1] for kept in (None, ids)
+    )
+    logits = whole.decode(whole.model.plan(4, 1))
+    part = trimmed.decode(trimmed.model.plan(4, 1))
+    assert trimmed.model.token_ids is not None
+    assert part.shape == (3, 5000)
+    # Sums over split inputs are atomic, so that two runs may differ in their last bits.
+    torch.testing.assert_close(part, logits[:, ids.cuda()], rtol=1e-2, atol=2e-2)
+
+
+def test_fp8_stays_near_and_halves_the_bytes() -> None:
+    config = SHAPES["1b, 16 layers"]
+    twin, batch = build(config, 4, quantization="fp8")
+    logits = batch.decode(batch.model.plan(4, 1))
+    expected = batch.expected(twin)
+    assert torch.nn.functional.cosine_similarity(logits, expected).min() > 0.98
+    dense = sum(p.numel() * 2 for name, p in twin.named_parameters() if "embed" not in name)
+    assert batch.model.weight_bytes < 0.52 * dense
+
+
+def test_kernels_do_not_wait_for_the_host() -> None:
+    _, batch = build(SHAPES["shallow, 4 layers"], 2)
+    plan = batch.model.plan(2, 1)
+    batch.decode(plan)
+    table = batch.tables[0].cuda()
+    ids = torch.zeros(16, dtype=torch.int32, device="cuda")
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        plan.run()
+        batch.model.prefill(ids, 32, table)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")

@@ -36,6 +36,10 @@ from rayspec.routing.types import Lane, Speculation
 # Seconds that a step waits for drafts unless configured. A round over NCCL takes a few
 # milliseconds; over gloo a busy machine delays one by tens.
 _DEADLINE_S: dict[Transport, float] = {"gloo": 0.25, "nccl": 0.02}
+# FlashInfer compiles its sampler with the CUDA toolkit when an engine starts, and without one, as
+# after installing from wheels, vLLM 0.32 does not start (its issue 49497). vLLM's own sampler is
+# the one that requests with seeds, and those of mixed batches, get anyway.
+_ENGINE_ENV = {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
 # The speculative lane's drafting hook on CUDA is that of vLLM's Model Runner V2. It is vLLM's
 # default; asked for by name, vLLM refuses at start what V2 lacks instead of taking V1 in silence.
 _V2_RUNNER = {"VLLM_USE_V2_MODEL_RUNNER": "1"}
@@ -63,11 +67,13 @@ def derive(config: AppConfig, *, has_gpu: bool) -> AppSpec:
 
 
 def _placed(app: AppSpec) -> AppSpec:
-    """Return `app` with the environment that follows from what shares a GPU with what."""
-    target, draft = app.speculative, app.draft
+    """Return `app` with the environment that GPUs, and who shares one, ask for."""
+    target, plain, draft = app.speculative, app.plain, app.draft
+    if plain is not None and plain.device == "cuda":
+        app = replace(app, plain=replace(plain, env=_ENGINE_ENV | dict(plain.env)))
     if target is None or draft is None or target.device == "cpu":
         return app
-    ours, theirs = dict(_V2_RUNNER), dict[str, str]()
+    ours, theirs = _ENGINE_ENV | _V2_RUNNER, dict[str, str]()
     nccl = target.speculation is not None and target.speculation.transport == "nccl"
     if nccl and share_one_gpu(target, draft.num_gpus):
         ours |= shared_gpu_env("target")

@@ -184,10 +184,20 @@ def test_two_processes_on_one_gpu_look_like_two_hosts(
     assert app.speculative.env["NCCL_DEBUG"] == "WARN"
 
 
-def test_the_speculative_lane_on_gpus_insists_on_the_runner_with_its_hook() -> None:
-    for has_gpu in (True, False):
-        app = derive(parse(ARGS), has_gpu=has_gpu)
-        assert app.speculative is not None
-        assert app.plain is not None
-        assert ("VLLM_USE_V2_MODEL_RUNNER" in app.speculative.env) == has_gpu
-        assert not app.plain.env
+def test_engines_on_gpus_get_the_runner_and_the_sampler_that_always_start() -> None:
+    app = derive(parse({**ARGS, "plain": {"env": {"NAME": "value"}}}), has_gpu=True)
+    assert app.speculative is not None
+    assert app.speculative.env == {
+        "VLLM_USE_FLASHINFER_SAMPLER": "0",
+        "VLLM_USE_V2_MODEL_RUNNER": "1",
+    }
+    assert app.plain is not None
+    assert app.plain.env == {"VLLM_USE_FLASHINFER_SAMPLER": "0", "NAME": "value"}
+
+
+def test_engines_on_the_cpu_keep_the_environment_as_configured() -> None:
+    app = derive(parse(ARGS), has_gpu=False)
+    assert app.speculative is not None
+    assert app.plain is not None
+    assert not app.speculative.env
+    assert not app.plain.env

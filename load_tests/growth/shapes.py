@@ -88,7 +88,7 @@ SHAPES: dict[str, Shape] = {
     "70b": Shape(Dims(8192, 80, 64, 8, 128, 28672), "Llama-3.1-70B; exact"),
     "32b": Shape(Dims(5120, 64, 40, 8, 128, 27648), "Qwen2.5-32B without its biases; exact"),
     "8b": Shape(Dims(4096, 32, 32, 8, 128, 14336), "Llama-3.1-8B; exact"),
-    "1b-deep": Shape(Dims(2304, 30, 24, 8, 64, 3584, True), "1B with SmolLM2's 30 layers; exact"),
+    "1b-deep": Shape(Dims(1536, 30, 24, 8, 64, 6144, True), "1B with SmolLM2's 30 layers; exact"),
     "0.5b": Shape(Dims(1152, 32, 18, 6, 64, 3072, True), "twice SmolLM2, for a CPU; exact"),
     "smollm": Shape(Dims(576, 30, 9, 3, 64, 1536, True), "SmolLM2-135M itself"),
     "1b": Shape(

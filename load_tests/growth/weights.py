@@ -4,10 +4,10 @@ Nothing is zero that would be random in a real model, since zeros can be faster.
 change the function is *faint*: random values of standard deviation 2^-40, which vanish in the
 rounding of every sum they enter, float32 included. The two kinds of matrices:
 
-* readers (q, k, v, gate, up, head) read normalised hidden vectors: full columns where they read a
-  copy, faint ones elsewhere; rows that only added heads or neurons see are plainly random;
-* writers (o, down) add to the hidden vector: full columns where a small head or neuron is, and
-  each row once per copy of the hidden vector; faint elsewhere.
+* readers (q, k, v, gate, up) read normalised hidden vectors: the rows of small heads and neurons
+  are faint but for the columns of the copy that they read; rows of added ones are plainly random;
+* writers (o, down) add to the hidden vector: columns of small heads and neurons have their weights
+  once per copy, and all else is faint.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import torch
 from .layout import Layout
 
 FAINT = 2.0**-40
+EMBEDDING = "model.embed_tokens.weight"
 
 Small = Callable[[str], torch.Tensor]
 """Returns a tensor of the small model by its Hugging Face name."""
@@ -48,15 +49,15 @@ class GrownWeights:
 
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         self._random = torch.Generator(self._device).manual_seed(self._seed)
-        yield "model.embed_tokens.weight", self._rows("model.embed_tokens.weight", copies=True)
+        yield EMBEDDING, self._rows(EMBEDDING, copies=self._layout.copies)
         for index, layers in enumerate(self._layout.plan):
             for name, tensor in self._layer(layers):
                 yield f"model.layers.{index}.{name}.weight", tensor
         yield "model.norm.weight", self._final_norm()
         if not self._layout.big.tied:
             tied = self._layout.small.tied
-            head = "model.embed_tokens.weight" if tied else "lm_head.weight"
-            yield "lm_head.weight", self._rows(head, copies=False)
+            head = EMBEDDING if tied else "lm_head.weight"
+            yield "lm_head.weight", self._rows(head, copies=1)
 
     def _layer(self, layers: Sequence[int]) -> Iterator[tuple[str, torch.Tensor]]:
         big, layout = self._layout.big, self._layout
@@ -75,16 +76,10 @@ class GrownWeights:
             "self_attn.q_proj",
             self._reader(big.heads * big.head_dim, scores, queries, faint=used),
         )
+        rows = [self._head_rows(list(layout.kv_heads(slot))) for slot in slots]
         for name in ("self_attn.k_proj", "self_attn.v_proj"):
-            blocks = [
-                tensor.unflatten(0, (-1, layout.small.head_dim))[
-                    list(layout.kv_heads(slot).values())
-                ]
-                for slot, tensor in enumerate(small(name))
-            ]
-            rows = [self._head_rows(list(layout.kv_heads(slot))) for slot in slots]
-            flat = [block.flatten(0, 1) for block in blocks]
-            yield name, self._reader(big.kv_heads * big.head_dim, flat, rows)
+            blocks = [self._kv_blocks(slot, tensor) for slot, tensor in enumerate(small(name))]
+            yield name, self._reader(big.kv_heads * big.head_dim, blocks, rows)
         columns = big.heads * big.head_dim
         yield "self_attn.o_proj", self._writer(columns, small("self_attn.o_proj"), queries)
         yield "post_attention_layernorm", self._norm(small("post_attention_layernorm"))
@@ -104,11 +99,7 @@ class GrownWeights:
         for silent in faint or rows:
             out[silent] = self._noise(len(silent), width, FAINT)
         for slot, (block, where) in enumerate(zip(blocks, rows, strict=True)):
-            rounded = block.to(self._dtype)
-            out[where, layout.copy(slot)] = rounded
-            second = slot + len(blocks)
-            if second < len(layout.scales):
-                out[where, layout.copy(second)] += (block - rounded).to(self._dtype)
+            out[where, layout.copy(slot)] = block.to(self._dtype)
         return out
 
     def _writer(
@@ -119,33 +110,36 @@ class GrownWeights:
     ) -> torch.Tensor:
         out = self._noise(self._layout.big.hidden, width, FAINT)
         for block, where in zip(blocks, columns, strict=True):
-            for copy, scale in enumerate(self._layout.scales):
-                out[self._layout.copy(copy), where] = (block * scale).to(self._dtype)
+            for copy in range(self._layout.copies):
+                out[self._layout.copy(copy), where] = block.to(self._dtype)
         return out
 
     def _norm(self, weights: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Each layer of a group has the weights of its copy; there is no other for the padding."""
         layout = self._layout
-        size, gain = layout.big.hidden, layout.norm_gain
-        out = torch.full((size,), gain, dtype=torch.float32, device=self._device)
-        for copy, scale in enumerate(layout.scales):
-            if weights:  # each slot reads its own copy, and its second one `len(weights)` later
-                weight = weights[copy % len(weights)]
-                out[layout.copy(copy)] = weight * (gain / scale)
-        return out.to(self._dtype)
+        out = torch.ones(layout.big.hidden, dtype=torch.float32, device=self._device)
+        for copy in range(layout.copies):
+            if weights:
+                out[layout.copy(copy)] = weights[copy % len(weights)]
+        return (out * layout.norm_gain).to(self._dtype)
 
     def _final_norm(self) -> torch.Tensor:
-        # A tied head has a copy's worth of columns for every copy: it may read one only.
         out = self._norm([self._small("model.norm.weight")])
-        if self._layout.big.tied:
-            out[self._layout.small.hidden :] = 0
+        for copy in range(1, self._layout.copies):  # a tied head has columns for every copy
+            out[self._layout.copy(copy)] = 0
         return out
 
-    def _rows(self, name: str, *, copies: bool) -> torch.Tensor:
-        layout, small = self._layout, self._small(name)
-        out = self._noise(len(small), layout.big.hidden, FAINT)
-        for copy, scale in enumerate(layout.scales if copies else (1.0,)):
-            out[:, layout.copy(copy)] = (small * scale).to(self._dtype)
+    def _rows(self, name: str, *, copies: int) -> torch.Tensor:
+        small = self._small(name)
+        out = self._noise(len(small), self._layout.big.hidden, FAINT)
+        for copy in range(copies):
+            out[:, self._layout.copy(copy)] = small.to(self._dtype)
         return out
+
+    def _kv_blocks(self, slot: int, small: torch.Tensor) -> torch.Tensor:
+        """Return the rows of the small KV heads in the order in which the big ones hold them."""
+        heads = small.unflatten(0, (self._layout.small.kv_heads, -1))
+        return heads[list(self._layout.kv_heads(slot).values())].flatten(0, 1)
 
     def _head_rows(self, heads: Sequence[int]) -> torch.Tensor:
         places = torch.tensor(self._layout.head_dims)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForCausalLM
 
 from load_tests.growth import SHAPES, Dims, GrownModel, Layout, Shape
-from load_tests.growth.layout import copy_scales
 
 SMALL = Dims(hidden=24, layers=3, heads=6, kv_heads=2, head_dim=8, intermediate=40)
 SMOLLM2 = Dims(hidden=576, layers=30, heads=9, kv_heads=3, head_dim=64, intermediate=1536)
@@ -53,9 +51,9 @@ def logits(folder: Path, dtype: torch.dtype = torch.float32) -> torch.Tensor:
 WIDER = replace(SMALL, hidden=66)  # transformers wants a multiple of the heads
 SHAPES_TO_TRY = {
     "same": SMALL,
-    "one copy": replace(SMALL, hidden=42),
+    "a little wider": replace(SMALL, hidden=42),
     "wider": WIDER,
-    "many copies": replace(SMALL, hidden=204),
+    "much wider": replace(SMALL, hidden=204),
     "deeper": replace(WIDER, layers=5),
     "larger heads": replace(WIDER, head_dim=16),
     "much larger heads": replace(WIDER, head_dim=32),
@@ -67,11 +65,19 @@ SHAPES_TO_TRY = {
 }
 
 
-@pytest.mark.parametrize("big", SHAPES_TO_TRY.values(), ids=SHAPES_TO_TRY.keys())
-@pytest.mark.parametrize("tied", [(False, False), (True, True), (True, False)], ids=str)
-def test_equal_logits(tmp_path: Path, big: Dims, tied: tuple[bool, bool]) -> None:
+@pytest.mark.parametrize(
+    ("name", "tied"),
+    [
+        *((name, (False, False)) for name in SHAPES_TO_TRY),
+        ("all", (True, True)),
+        ("all", (True, False)),
+    ],
+    ids=str,
+)
+def test_equal_logits(tmp_path: Path, name: str, tied: tuple[bool, bool]) -> None:
     small = build(tmp_path / "small", replace(SMALL, tied=tied[0]))
-    grown = GrownModel.of(small, Shape(replace(big, tied=tied[1]), "test"))
+    big = replace(SHAPES_TO_TRY[name], tied=tied[1])
+    grown = GrownModel.of(small, Shape(big, "test"))
     assert grown.layout.exact
     expected = logits(small)
     found = logits(grown.write(tmp_path / "big", torch.float32))
@@ -125,18 +131,12 @@ def test_layers_side_by_side(tmp_path: Path) -> None:
 
 
 def test_bfloat16_keeps_the_function(tmp_path: Path) -> None:
-    """Where all factors are powers of two, rounding is the small model's own."""
+    """As far from the small model as that is from itself in float32."""
     small = build(tmp_path / "small", SMALL, dtype=torch.bfloat16)
-    expected = logits(small, torch.bfloat16)
-    exactly = GrownModel.of(small, Shape(replace(SMALL, hidden=96, intermediate=80), "test"))
-    assert math.log2(exactly.layout.norm_gain).is_integer()
-    found = logits(exactly.write(tmp_path / "same", torch.bfloat16), torch.bfloat16)
-    close = (found - expected).abs().max()
-    rotated = GrownModel.of(small, Shape(replace(SMALL, hidden=96, head_dim=16), "test"))
-    other = logits(rotated.write(tmp_path / "rotated", torch.bfloat16), torch.bfloat16)
-    spread = (expected - logits(small)).abs().max()
-    assert close <= spread / 4
-    assert (other - expected).abs().max() <= 2 * spread
+    grown = GrownModel.of(small, Shape(SHAPES_TO_TRY["all"], "test"))
+    found = logits(grown.write(tmp_path / "big", torch.bfloat16), torch.bfloat16)
+    exact, expected = logits(small), logits(small, torch.bfloat16)
+    assert (found - exact).pow(2).mean() <= 2 * (expected - exact).pow(2).mean()
 
 
 def test_noise_has_no_effect_and_no_zeros(tmp_path: Path) -> None:
@@ -158,27 +158,12 @@ def test_smollm2_fits_every_shape(name: str) -> None:
         for small, big in enumerate(queries):
             holds = layout.kv_heads(slot)[big // layout.big.group]
             assert holds == small // layout.small.group
-    if layout.exact:
-        error = math.log2(layout.norm_gain) - round(math.log2(layout.norm_gain))
-        assert abs(error) < 2e-4
 
 
 def test_sizes() -> None:
     assert SHAPES["8b"].dims.parameters(128256) == 8_030_261_248
     assert SHAPES["70b"].dims.parameters(128256) == 70_553_706_496
     assert SHAPES["8b"].dims.step_bytes(128256) == 2 * (8_030_261_248 - 128256 * 4096)
-
-
-@pytest.mark.parametrize("ratio", [1.0, 1.5, 2.0, 2.5, 3.556, 64 / 9, 80 / 9, 128 / 9, 16.0])
-def test_copy_scales(ratio: float) -> None:
-    scales = copy_scales(ratio, int(ratio))
-    assert scales[0] == 1.0
-    assert len(scales) <= int(ratio)
-    as_bf16 = torch.tensor(scales).bfloat16().double()
-    assert as_bf16.tolist() == list(scales)
-    if ratio >= 2:
-        power = math.log(ratio / sum(s * s for s in scales), 4)
-        assert abs(power - round(power)) < 0.003
 
 
 @pytest.mark.parametrize(

@@ -26,8 +26,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from load_tests.shapes import SHAPES, write_shape
-from load_tests.tune_fused import precompile, tune
+from load_tests.tune_fused import precompile, precompile_steps, tune
 from rayspec.draft.fused import FusedLlamaModel, FusedShape
+from rayspec.draft.fused.launch import Options
 from rayspec.draft.fused.plan import FusedPlan
 from rayspec.draft.fused.shape import read_config
 from rayspec.draft.fused.tiles import Tile, TileKey
@@ -42,6 +43,9 @@ def main() -> None:
     parser.add_argument("--batches", nargs="+", type=int, default=[1, 2, 4, 8, 16])
     parser.add_argument("--context", type=int, default=512)
     parser.add_argument("--quantization", default="none", choices=["none", "fp8"])
+    parser.add_argument(
+        "--plain", action="store_true", help="also time it without programmatic dependent launches"
+    )
     parser.add_argument("--tune", action="store_true")
     parser.add_argument("--tune-rows", nargs="+", type=int, default=[1, 2, 16, 32])
     parser.add_argument("--tiles", type=Path, help="cuts that an earlier --tune wrote to --out")
@@ -50,14 +54,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         folders = {name: write_shape(name, Path(folder) / name) for name in args.shapes}
         shapes = {name: FusedShape.of(read_config(path)) for name, path in folders.items()}
+        tiles = read_tiles(args.tiles) if args.tiles else {}
+        # In other processes, which must be started before this one touches the device.
         if args.tune:
-            # In other processes, which must be started before this one touches the device.
             precompile(list(shapes.values()), args.tune_rows)
+        else:
+            precompile_steps(
+                list(folders.values()), args.batches, tiles, args.quantization, args.plain
+            )
         report: dict[str, Any] = {"device": torch.cuda.get_device_name(), "steps": [], "tiles": []}
         bandwidth = copy_bandwidth()
         report["copy_tb_s"] = bandwidth / 1e12
         say(f"{report['device']}: copies {bandwidth / 1e12:.2f} TB/s")
-        tiles = read_tiles(args.tiles) if args.tiles else {}
         if args.tune:
             tiles |= tune(list(shapes.values()), args.tune_rows, bandwidth, say)
         report["tiles"] = [[*key, asdict(tile)] for key, tile in sorted(tiles.items())]
@@ -75,7 +83,7 @@ def bench(
     model = FusedLlamaModel.load(path, dummy=True, quantization=args.quantization, tiles=tiles)
     per_row = -(-(args.context + 8) // model.block_size)
     model.allocate(max(args.batches) * per_row, per_row)
-    plain = model.options
+    usual = model.options
     floor = model.weight_bytes / bandwidth
     goal = max(1.5 * floor, 20e-6 * model.shape.layers)
     say(f"\n{name}: {model.weight_bytes / 1e9:.3f} GB, floor {us(floor)}, goal {us(goal)} µs")
@@ -89,12 +97,14 @@ def bench(
                 for role in kernels():
                     with without(plan, role):
                         costs[role] = step - timed(plan.run)
-            model.options = type(plain)(pdl=False, hints=plain.hints)
-            slow = timed(aimed(model, batch, width, args.context).run)
-            model.options = plain
+            slow = None
+            if args.plain:
+                model.options = Options(pdl=False, hints=True)
+                slow = timed(aimed(model, batch, width, args.context).run)
+                model.options = usual
             met = "yes" if step <= goal else "NO"
             say(
-                f"{batch:5} {width:5} {us(step):>6} {us(slow):>7}  {met:>5}  "
+                f"{batch:5} {width:5} {us(step):>6} {us(slow) if slow else '-':>7}  {met:>5}  "
                 + " ".join(f"{us(cost):>8}" for cost in costs.values())
             )
             yield {
@@ -104,7 +114,7 @@ def bench(
                 "width": width,
                 "context": args.context,
                 "step_us": step * 1e6,
-                "step_without_pdl_us": slow * 1e6,
+                "step_without_pdl_us": slow and slow * 1e6,
                 "floor_us": floor * 1e6,
                 "goal_us": goal * 1e6,
                 "kernels_us": {role: cost * 1e6 for role, cost in costs.items()},

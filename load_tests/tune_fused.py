@@ -7,7 +7,9 @@ import multiprocessing
 import os
 import statistics
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -16,6 +18,7 @@ from triton.runtime import driver
 from triton.runtime.errors import OutOfResources
 from triton.runtime.jit import JITFunction
 
+from rayspec.draft.fused import FusedLlamaModel
 from rayspec.draft.fused.launch import MODES, Options, Projection
 from rayspec.draft.fused.shape import FusedShape
 from rayspec.draft.fused.tiles import Tile, TileKey, choose_tile
@@ -147,15 +150,34 @@ def _seconds(key: TileKey, tile: Tile, weights: torch.Tensor) -> float:
 
 def precompile(shapes: list[FusedShape], rows: list[int]) -> None:
     """Compile every candidate into Triton's cache, on all processors; before CUDA is in use."""
-    jobs = [(key, tile) for key in keys(shapes, rows) for tile in candidates(key)]
+    _everywhere(
+        _compile, [(key, tile) for key in keys(shapes, rows) for tile in candidates(key)], 4
+    )
+
+
+def precompile_steps(
+    folders: list[Path],
+    batches: list[int],
+    tiles: dict[TileKey, Tile],
+    quantization: str,
+    plain: bool,
+) -> None:
+    """Compile what the steps of these batch sizes launch, likewise."""
+    pdl = (True, False) if plain else (True,)
+    jobs = itertools.product(folders, batches, (1, 2), pdl, [tiles], [quantization])
+    _everywhere(_compile_step, list(jobs), 1)
+
+
+def _everywhere(compile_one: Callable[[Any], None], jobs: list[Any], chunk: int) -> None:
     context = multiprocessing.get_context("fork")
     with context.Pool(os.cpu_count(), torch.set_num_threads, (1,)) as pool:
-        for _ in pool.imap_unordered(_compile, jobs, chunksize=4):
+        for _ in pool.imap_unordered(compile_one, jobs, chunksize=chunk):
             pass
 
 
-def _compile(job: tuple[TileKey, Tile]) -> None:
-    key, tile = job
+@contextmanager
+def _compiling() -> Iterator[None]:
+    """Make launches compile and do nothing else."""
     run = JITFunction.run
 
     def compile_only(self: Any, *args: Any, grid: Any, warmup: bool, **options: Any) -> Any:
@@ -164,12 +186,32 @@ def _compile(job: tuple[TileKey, Tile]) -> None:
     driver.set_active(_Hopper())
     JITFunction.run = compile_only
     try:
-        weight = torch.empty(key[1], key[2], dtype=torch.bfloat16)
-        projection(key, tile, weight, Options(pdl=True, hints=True)).run()
+        yield
     except OutOfResources:
         pass
     finally:
         JITFunction.run = run
+
+
+def _compile(job: tuple[TileKey, Tile]) -> None:
+    key, tile = job
+    with _compiling():
+        weight = torch.empty(key[1], key[2], dtype=torch.bfloat16, device="meta")
+        projection(key, tile, weight, Options(pdl=True, hints=True)).run()
+
+
+def _compile_step(job: tuple[Path, int, int, bool, dict[TileKey, Tile], Any]) -> None:
+    folder, batch, width, pdl, tiles, quantization = job
+    with _compiling():
+        model = FusedLlamaModel.load(
+            folder, dummy=True, device="meta", quantization=quantization, tiles=tiles
+        )
+        model.processors = _PROCESSORS
+        model.options = Options(pdl=pdl, hints=True)
+        model.allocate(1, 1)
+        plan = model.plan(batch, width)
+        plan.layers = plan.layers[:1]
+        plan.run()
 
 
 class _Hopper:

@@ -169,8 +169,11 @@ def stream_tensors(tensors: Iterable[tuple[str, torch.Tensor]]) -> Find:
 def dummy_tensors(
     shape: FusedShape, device: torch.device, dtype: torch.dtype, seed: int = 0
 ) -> Iterator[tuple[str, torch.Tensor]]:
-    """Yield random weights under their transformers names: the cost of a model, not its mind."""
-    generator = torch.Generator(device).manual_seed(seed)
+    """Yield random weights under their transformers names: the cost of a model, not its mind.
+
+    On the device meta there is nothing to draw, which is enough to compile for.
+    """
+    generator = None if device.type == "meta" else torch.Generator(device).manual_seed(seed)
 
     def draw(*size: int) -> torch.Tensor:
         out = torch.empty(size, device=device, dtype=dtype)

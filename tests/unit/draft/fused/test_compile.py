@@ -11,8 +11,9 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 from triton.runtime.jit import JITFunction
 
-from rayspec.draft.fused import FusedLlamaModel
+from rayspec.draft.fused import FusedLlamaModel, FusedShape
 from rayspec.draft.fused.launch import Options
+from rayspec.draft.fused.weights import dummy_tensors
 
 SMOLLM = {
     "hidden_size": 576,
@@ -84,10 +85,11 @@ def test_a_step_compiles(
     width: int,
     pdl: bool,
 ) -> None:
-    config.num_hidden_layers, config.vocab_size = 1, 1024
-    sizes = named_sizes(config)
+    config.num_hidden_layers = 1
+    device = torch.device("meta")
+    weights = dummy_tensors(FusedShape.of(config), device, torch.bfloat16)
     model = FusedLlamaModel(
-        config, lambda name: torch.zeros(sizes(name)), device="cpu", quantization=quantization
+        config, dict(weights).__getitem__, device=device, quantization=quantization
     )
     model.options = Options(pdl=pdl, hints=True)
     model.processors = 132
@@ -102,23 +104,3 @@ def test_a_step_compiles(
         assert ("griddepcontrol.wait" in ptx) == (pdl and kernel.name != "embed")
         # Weights and context in loads of 16 bytes.
         assert "0x10" in ptx or ".v4.b32" in ptx
-
-
-def named_sizes(config: Any) -> Any:
-    """Return a function from a weight's name to its size."""
-    dim = config.head_dim if hasattr(config, "head_dim") else 64
-    hidden, inner = config.hidden_size, config.intermediate_size
-    heads, kv = config.num_attention_heads * dim, config.num_key_value_heads * dim
-    outputs = {"q_proj": heads, "k_proj": kv, "v_proj": kv, "o_proj": hidden, "down_proj": hidden}
-    inputs = {"o_proj": heads, "down_proj": inner}
-
-    def size(name: str) -> tuple[int, ...]:
-        kind, part = name.split(".")[-2:]
-        if "embed" in kind or "lm_head" in kind:
-            return config.vocab_size, hidden
-        if "norm" in kind:
-            return (dim if kind in ("q_norm", "k_norm") else hidden,)
-        out = outputs.get(kind, inner)
-        return (out,) if part == "bias" else (out, inputs.get(kind, hidden))
-
-    return size

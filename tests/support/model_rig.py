@@ -57,7 +57,7 @@ class Sequences:
     @property
     def blocks(self) -> int:
         """Blocks of the pool, that of unused rows included."""
-        return self.tables.numel() + 1
+        return int(self.tables.numel()) + 1
 
     def fill(self, plan: Any) -> None:
         """Put the newest `plan.width` tokens of each sequence into a plan's first rows."""
@@ -178,3 +178,54 @@ def reference(
         .cpu()
         for step in steps
     ]
+
+
+def lifecycle(path: str) -> dict[str, Any]:
+    """Hold two models at once, close one, and report what their owner would see."""
+    from rayspec.draft.vllm_model.model import VllmDraftModel
+    from rayspec.draft.vllm_model.spec import VllmModelSpec
+    from rayspec.errors import ConfigError
+
+    first, second = (VllmDraftModel(VllmModelSpec(path=path, max_len=64)) for _ in range(2))
+    errors = []
+    for wrong in (lambda: first.blocks_within(100), lambda: first.plan(257, 1)):
+        try:
+            wrong()
+        except ConfigError as error:
+            errors.append(str(error))
+    first.close()
+    first.close()
+    second.allocate(2, 1)
+    plan = second.plan(1, 1)
+    logits = plan.run()
+    seen = {
+        "max_len": second.max_len,
+        "vocab_size": second.vocab_size,
+        "token_ids": second.token_ids,
+        "blocks": second.blocks_within(10 * second.block_size * second.kv_bytes_per_token),
+        "kv_bytes_per_token": second.kv_bytes_per_token,
+        "finite": bool(logits.isfinite().all()),
+        "errors": errors,
+    }
+    second.close()
+    return seen
+
+
+def cuda_refusals(path: str) -> list[str]:
+    """Return what is said to settings that a GPU cannot have."""
+    from rayspec.draft.vllm_model.model import VllmDraftModel
+    from rayspec.draft.vllm_model.spec import VllmModelSpec
+    from rayspec.errors import RayspecError
+
+    said = []
+    model = VllmDraftModel(VllmModelSpec(path=path, device="cuda"))
+    try:
+        model.allocate(2**40 // (model.block_size * model.kv_bytes_per_token), 8)
+    except RayspecError as error:
+        said.append(str(error))
+    model.close()
+    try:
+        VllmDraftModel(VllmModelSpec(path=path, device="cuda", attention="FLASHINFER"))
+    except RayspecError as error:
+        said.append(str(error))
+    return said

@@ -48,7 +48,14 @@ def load(spec: VllmModelSpec) -> tuple[Any, Any]:
             raise ConfigError(
                 "device", spec.device, f"too little memory for {spec.path}"
             ) from error
-        except (ValueError, KeyError, OSError, RuntimeError) as error:
+        except (
+            ValueError,
+            LookupError,
+            AssertionError,
+            ImportError,
+            OSError,
+            RuntimeError,
+        ) as error:
             text = str(error).strip().splitlines() or [repr(error)]
             raise ModelError(f"{spec.path}: vLLM cannot load the model: {text[0]}") from error
     _log.info("%s is loaded on %s", spec.path, device)

@@ -17,7 +17,8 @@ from rayspec.draft.vllm_model.cache import LayerCaches
 from rayspec.draft.vllm_model.load import device_of, load
 from rayspec.draft.vllm_model.plan import VllmDecodePlan
 from rayspec.draft.vllm_model.spec import VllmModelSpec
-from rayspec.draft.vllm_model.trim import read_token_ids, trimmed_head
+from rayspec.draft.vllm_model.trim import trimmed_head
+from rayspec.draft.vllm_model.vocabulary import read_token_ids
 from rayspec.errors import ConfigError
 
 __all__ = ["VllmDraftModel"]
@@ -48,8 +49,9 @@ class VllmDraftModel:
         self.kv_bytes_per_token = self._caches.block_bytes // self.block_size
         self.weight_bytes = self._weight_bytes()
         self._max_blocks = 0
-        self._decode: Attention | None = None
-        self._prefill: Attention | None = None
+        # Builders own scratch memory, and prefill runs beside decoding on another stream.
+        self._decode = Attention(self._config, self._caches, self.device)
+        self._prefill = Attention(self._config, self._caches, self.device)
 
     def blocks_within(self, memory: int) -> int:
         """Return how many blocks fit into `memory` bytes; ConfigError if it is less than two."""
@@ -64,13 +66,12 @@ class VllmDraftModel:
         """Take the KV cache: `blocks` in all, at most `max_blocks` for one sequence."""
         self._caches.allocate(blocks, self.device)
         self._max_blocks = max_blocks
-        # Builders own scratch memory, and prefill runs beside decoding on another stream.
-        self._decode = Attention(self._config, self._caches, self.device)
-        self._prefill = Attention(self._config, self._caches, self.device)
 
     @torch.no_grad()
     def plan(self, rows: int, width: int) -> VllmDecodePlan:
         """Return static buffers for decoding; call after `allocate`. ConfigError: too many rows."""
+        if not self._max_blocks:
+            raise RuntimeError("plan() was called before allocate()")
         if rows > self._max_rows:
             raise ConfigError("rows", rows, f"the model was loaded for {self._max_rows}")
         return VllmDecodePlan(
@@ -78,7 +79,7 @@ class VllmDraftModel:
             width=width,
             max_blocks=self._max_blocks,
             block_size=self.block_size,
-            attention=_allocated(self._decode),
+            attention=self._decode,
             forward=self._forward,
             head=self._logits,
             device=self.device,
@@ -90,7 +91,6 @@ class VllmDraftModel:
 
         On CUDA only kernels are launched: numbers travel as their arguments, not as copies.
         """
-        attention = _allocated(self._prefill)
         count = len(tokens)
         positions = torch.arange(start, start + count, device=self.device)  # [n] int64
         blocks = block_table.to(self.device, non_blocking=True)
@@ -107,18 +107,18 @@ class VllmDraftModel:
             max_query=count,
             max_seq=start + count,
         )
-        metadata = attention.build(batch, once=True)
+        metadata = self._prefill.build(batch, once=True)
         ids = tokens.to(self.device, torch.int32, non_blocking=True)
-        self._forward(ids, positions, metadata, attention.slots(slots))
+        self._forward(ids, positions, metadata, self._prefill.slots(slots))
 
     def close(self) -> None:
         """Release weights and cache; idempotent."""
         if self.module is None:
             return
         self._caches.release()
-        self._decode = self._prefill = None
         self._config.compilation_config.static_forward_context.clear()
         self.module = self._head = self.token_ids = None
+        self._decode = self._prefill = self._caches = None  # type: ignore[assignment]
         gc.collect()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -143,7 +143,10 @@ class VllmDraftModel:
         return logits if self.token_ids is None else logits[:, : len(self.token_ids)]
 
     def _weight_bytes(self) -> int:
-        """Bytes of the weights that one decoding step reads: of embeddings only single rows."""
+        """Bytes of the weights that one decoding step reads: of embeddings only single rows.
+
+        On a CPU this leaves out the matrices that vLLM has repacked for its kernels.
+        """
         tensors = {
             tensor.data_ptr(): tensor.nbytes
             for module in (self.module, self._head)
@@ -155,9 +158,3 @@ class VllmDraftModel:
             if self.token_ids is not None and hasattr(self.module, "lm_head"):
                 tensors.pop(self.module.lm_head.weight.data_ptr(), None)
         return sum(tensors.values())
-
-
-def _allocated(attention: Attention | None) -> Attention:
-    if attention is None:
-        raise RuntimeError("allocate the KV cache first")
-    return attention

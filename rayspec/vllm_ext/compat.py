@@ -134,7 +134,9 @@ V2 = (
             "last_sampled",
             "dummy_run",
             "is_profile",
+            "num_rejected",
             "num_speculative_tokens",
+            "temperature",
         ),
     ),
     Hook(
@@ -145,7 +147,33 @@ V2 = (
     Hook(
         "vllm.v1.worker.gpu.states",
         "RequestState",
-        members=("all_token_ids", "req_id_to_index", "total_len"),
+        members=("all_token_ids", "last_sampled_tokens", "req_id_to_index", "total_len"),
+    ),
+    Hook(
+        "vllm.v1.worker.gpu.input_batch",
+        "InputBatch",
+        members=(
+            "idx_mapping",
+            "num_computed_prefill_tokens_np",
+            "num_reqs",
+            "num_scheduled_tokens",
+            "prefill_len_np",
+        ),
+    ),
+    Hook(
+        "vllm.v1.worker.gpu.spec_decode.rejection_sampler",
+        "RejectionSampler.__call__",
+        ("draft_logits",),
+    ),
+    Hook(
+        "vllm.v1.worker.gpu.cudagraph_utils",
+        "CudaGraphManager",
+        members=("_candidates", "graphs"),
+    ),
+    Hook(
+        "vllm.v1.worker.gpu.cudagraph_utils",
+        "BatchExecutionDescriptor",
+        members=("num_active_loras", "num_tokens", "num_ubatches", "uniform_token_count"),
     ),
     Hook("vllm.distributed.parallel_state", "get_tp_group"),
 )

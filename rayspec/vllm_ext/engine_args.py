@@ -44,6 +44,7 @@ def speculative_engine_args(
     num_speculative_tokens: int,
     k_tiers: Sequence[int] = (),
     ext: ExtConfig | None = None,
+    synthetic_acceptance: Sequence[float] | float | None = None,
     compatibility: Compat | None = None,
 ) -> dict[str, Any]:
     """Return `base` with everything that installs drafting over a link.
@@ -52,6 +53,10 @@ def speculative_engine_args(
     speculation and its `rayspec_status()` says why. `k_tiers` are the widths below
     `num_speculative_tokens` that the per-step K may take (0 always is one); on CUDA each costs
     its own set of graphs.
+
+    `synthetic_acceptance` is for benchmarks, and only on CUDA: drafts are accepted whatever they
+    say, fillers too, with these probabilities per position (the chance that all up to it are
+    accepted), or so many tokens per step (1 to K + 1) in the mean. The output is then nonsense.
     """
     ext = ExtConfig() if ext is None else ext
     compatibility = compat.check(device) if compatibility is None else compatibility
@@ -72,7 +77,10 @@ def speculative_engine_args(
         **base,
         "worker_cls": WORKERS[device],
         "scheduler_cls": SCHEDULER,
-        "speculative_config": _carrier(device, num_speculative_tokens, ext.k_tiers, base),
+        "speculative_config": {
+            **_carrier(device, num_speculative_tokens, ext.k_tiers, base),
+            **_synthetic(device, synthetic_acceptance),
+        },
         "per_request_spec_decode_metrics": "summary",
         **_extra(base, ext),
     }
@@ -105,13 +113,27 @@ def _carrier(
     return config
 
 
+def _synthetic(device: Device, acceptance: Sequence[float] | float | None) -> dict[str, Any]:
+    if acceptance is None:
+        return {}
+    if device != "cuda":
+        raise ValueError("synthetic acceptance needs the V2 model runner, which runs on CUDA")
+    how: dict[str, Any] = (
+        {"synthetic_acceptance_length": float(acceptance)}
+        if isinstance(acceptance, int | float)
+        else {"synthetic_acceptance_rates": list(acceptance)}
+    )
+    return {"rejection_sample_method": "synthetic", **how}
+
+
 def _declare(tiers: Sequence[int], base: Mapping[str, Any]) -> list[tuple[int, int, int]]:
     """Declare the widths to capture graphs for.
 
-    vLLM declares them by batch size; our scheduler replaces that rule, so only the set of widths
-    matters: one batch size each, widest first, the narrowest for all larger batches.
+    vLLM declares them by batch size, and captures each width at the batch sizes that it declares
+    it for. Our scheduler replaces that rule: the widest, which is the usual one, gets all sizes,
+    the others one size each, and beyond that the sizes of vLLM's own grid that they divide.
     """
-    widths = sorted(set(tiers), reverse=True)
+    widths = sorted(set(tiers))
     largest = max(int(base.get("max_num_seqs") or 1024), len(widths))
     last = len(widths)
     return [(size, largest if size == last else size, k) for size, k in enumerate(widths, start=1)]

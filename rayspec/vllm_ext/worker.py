@@ -10,6 +10,7 @@ from rayspec.link.spec import LinkSpec, LinkState
 from rayspec.link.target import TargetLink
 from rayspec.link.ticket import Ticket
 from rayspec.vllm_ext.config import STEP_K_ATTRIBUTE, ExtConfig
+from rayspec.vllm_ext.graphs import complete_dispatch
 from rayspec.vllm_ext.guard import Guard
 from rayspec.vllm_ext.params import link_spec
 from rayspec.vllm_ext.session import SessionSpec, TargetSession
@@ -131,7 +132,16 @@ class RayspecWorker:
         answer = self._quietly("compile_or_warm_up_model")
         if self._carrier is not None:
             self._carrier.warm_up()
+            with self._guard("complete_dispatch"):
+                self._complete_dispatch()
         return answer
+
+    def _complete_dispatch(self) -> None:
+        me: Any = self
+        manager = getattr(me.model_runner, "cudagraph_manager", None)
+        if manager is not None:
+            added = complete_dispatch(manager._candidates, manager.graphs)
+            logger.info("%d batch sizes were led to the graphs of their width", added)
 
     def _quietly(self, method: str) -> Any:
         host: Any = super()

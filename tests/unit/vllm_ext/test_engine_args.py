@@ -3,6 +3,7 @@ from __future__ import annotations
 import ast
 import importlib.util
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,10 +47,10 @@ def test_cuda_declares_the_widths_to_capture() -> None:
     config = args["speculative_config"]
     assert config["method"] == "ngram_gpu"
     assert config["num_speculative_tokens_per_batch_size"] == [
-        (1, 1, 5),
-        (2, 2, 3),
-        (3, 3, 2),
-        (4, 16, 0),
+        (1, 1, 0),
+        (2, 2, 2),
+        (3, 3, 3),
+        (4, 16, 5),
     ]
     assert ExtConfig.from_additional_config(args["additional_config"]).k_tiers == (0, 2, 3, 5)
 
@@ -58,6 +59,26 @@ def test_cuda_declares_the_widths_to_capture() -> None:
 def test_widths_beyond_k_are_refused(tiers: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match=r"k_tiers must lie within 0\.\.4"):
         speculative_engine_args(BASE, device="cpu", num_speculative_tokens=4, k_tiers=tiers)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "given"),
+    [
+        ([0.8, 0.5], {"synthetic_acceptance_rates": [0.8, 0.5]}),
+        (2.5, {"synthetic_acceptance_length": 2.5}),
+    ],
+)
+def test_synthetic_acceptance(wanted: Any, given: dict[str, Any]) -> None:
+    args = speculative_engine_args(
+        BASE, device="cuda", num_speculative_tokens=2, synthetic_acceptance=wanted
+    )
+    config = args["speculative_config"]
+    assert config["rejection_sample_method"] == "synthetic"
+    assert given.items() <= config.items()
+    with pytest.raises(ValueError, match="V2 model runner"):
+        speculative_engine_args(
+            BASE, device="cpu", num_speculative_tokens=2, synthetic_acceptance=wanted
+        )
 
 
 def test_a_vllm_that_does_not_fit_runs_without_speculation() -> None:

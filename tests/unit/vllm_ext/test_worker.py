@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from rayspec.link.spec import LinkState
+from rayspec.link.ticket import Ticket
 from rayspec.vllm_ext.config import STEP_K_ATTRIBUTE, ExtConfig
 from rayspec.vllm_ext.guard import Guard
 from rayspec.vllm_ext.proposer import RemoteProposer, RunnerTokens
@@ -22,6 +24,7 @@ class Base:
             additional_config=additional_config, speculative_config=None
         )
         self.calls: list[str] = []
+        self.model_runner = SimpleNamespace()
 
     def init_device(self) -> None:
         self.calls.append("init_device")
@@ -53,6 +56,7 @@ class Carrier:
     def __init__(self) -> None:
         self.seen: list[str] = []
         self.fail = False
+        self.warm = False
 
     def _see(self, name: str) -> None:
         self.seen.append(name)
@@ -67,6 +71,9 @@ class Carrier:
 
     def after_sample(self, output: Any) -> None:
         self._see("sample")
+
+    def warm_up(self) -> None:
+        self.warm = True
 
 
 class Session:
@@ -96,6 +103,7 @@ def test_dummy_steps_are_not_seen(worker: Worker) -> None:
     assert worker.determine_available_memory() == 7
     assert worker.compile_or_warm_up_model() == "warm"
     assert carrier.seen == []
+    assert carrier.warm
     worker.execute_model("step")
     assert carrier.seen == ["before", "after"]
 
@@ -103,7 +111,7 @@ def test_dummy_steps_are_not_seen(worker: Worker) -> None:
 def test_an_error_stays_inside_and_asks_for_a_resync(worker: Worker) -> None:
     carrier = worker._carrier = Carrier()
     session: Any = Session()
-    worker._session = session
+    worker._sessions = [session]
     carrier.fail = True
     assert worker.execute_model("step") == "executed"
     assert worker.sample_tokens(None).req_ids == []
@@ -128,10 +136,21 @@ def test_a_runner_that_pays_for_fillers_rests_while_detached(worker: Worker) -> 
     worker._rests_detached = True
     worker.rayspec_set_k(2)
     link: Any = SimpleNamespace(state=LinkState.ATTACHING)
-    worker._link = link
+    worker._links = [link]
     assert getattr(worker.sample_tokens(None), STEP_K_ATTRIBUTE) == 0
     link.state = LinkState.READY
     assert getattr(worker.sample_tokens(None), STEP_K_ATTRIBUTE) == 2
+
+
+def test_a_shard_is_attached_by_its_number(worker: Worker) -> None:
+    tickets: list[tuple[int, Any]] = []
+    links = [SimpleNamespace(attach=lambda t, i=i: tickets.append((i, t))) for i in range(2)]
+    worker._links = links  # type: ignore[assignment]
+    ticket = Ticket("host", 1, 2, "id", 3)
+    assert worker.rayspec_attach(asdict(ticket), 1)
+    assert worker.rayspec_attach(ticket)
+    assert not worker.rayspec_attach(ticket, 2)
+    assert tickets == [(1, ticket), (0, ticket)]
 
 
 def test_k_is_one_of_the_declared_widths() -> None:

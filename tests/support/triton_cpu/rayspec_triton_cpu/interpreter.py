@@ -1,6 +1,7 @@
-"""A gap in Triton's interpreter: its masked loads and stores take boolean masks only.
+"""Gaps in Triton's interpreter that vLLM's kernels meet.
 
-Compiled kernels also take integer masks, and vLLM's kernels pass them.
+Its masked loads and stores take boolean masks only, compiled ones integers too. The functions of
+CUDA's device library are stubs in it.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
+import triton.language as tl
 import triton.runtime.interpreter as interpreter
 
 
@@ -25,6 +27,14 @@ def accept_integer_masks() -> None:
 
     builder.create_masked_load = masked_load
     builder.create_masked_store = masked_store
+
+
+class DeviceLibrary:
+    """What vLLM's kernels use of `tldevice`, in terms that the interpreter knows."""
+
+    @staticmethod
+    def log1p(x: Any) -> Any:
+        return tl.log(1.0 + x)
 
 
 def _boolean(mask: Any) -> Any:

@@ -72,14 +72,15 @@ class Run:
         """Take up one measurement and write the report so far."""
         bandwidth = self._gpus[-1].copy_bytes_per_s if self._gpus else 0.0
         if bandwidth and sample["system"] == "rayspec":
-            floor = 1e6 * sample["k"] * self._models.draft.step_bytes / bandwidth
+            draft = self._models.drafts[sample["draft_model"]]
+            floor = 1e6 * sample["k"] * draft.step_bytes / bandwidth
             sample["draft"]["floor_us"] = floor
         self.samples.append(sample)
         self.write()
         logger.info(
-            "round %d %s K=%d b=%d a=%g T=%g: %.2f ms/token, %.2f tokens/step",
+            "round %d %s %s K=%d b=%d a=%g T=%g: %.2f ms/token, %.2f tokens/step",
             sample["round"] + 1,
-            *(sample[n] for n in ("system", "k", "batch", "acceptance", "temperature")),
+            *(sample[name] for name in report.KEY),
             sample["ms_per_token"],
             sample["tokens_per_step"],
         )
@@ -112,7 +113,8 @@ class Run:
 def title(settings: Settings, gpus: list[Gpu]) -> str:
     """Return what was measured on what, in one line."""
     hardware = " and ".join(dict.fromkeys(gpu.name for gpu in gpus)) or "CPU"
-    text = f"{settings.target_shape} target TP{settings.tp}, {settings.draft_shape} draft"
+    drafts = ", ".join(settings.draft_shapes)
+    text = f"{settings.target_shape} target TP{settings.tp}, draft {drafts}"
     if settings.device == "cuda":
         text += f" on cuda:{settings.draft_device}, {hardware}"
         if settings.same_gpu_link:

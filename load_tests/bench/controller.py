@@ -13,7 +13,7 @@ from load_tests.bench.models import Model, Models
 from load_tests.bench.plan import Cell, Group, Turn, Variant, interleave
 from load_tests.bench.process import DraftProcess, EngineProcess, SystemFailed, visible_devices
 from load_tests.bench.readings import draft_reading, link_reading
-from load_tests.bench.settings import VERIFY_ONLY, Settings
+from load_tests.bench.settings import Settings
 from rayspec.draft import client
 
 __all__ = ["Controller"]
@@ -82,12 +82,14 @@ class Controller:
         logger.info("started after %.0f s", time.monotonic() - started)
 
     def _start_drafts(self) -> None:
-        kinds = ["rayspec", VERIFY_ONLY] if self._settings.trace else ["rayspec"]
-        for kind in kinds:
-            self._drafts[kind] = DraftProcess(
-                draft_options(self._settings, kind, self._models.draft),
+        drafts: dict[str, Model | None] = dict(self._models.drafts)
+        if self._settings.trace:
+            drafts[""] = None
+        for number, (name, model) in enumerate(drafts.items()):
+            self._drafts[name] = DraftProcess(
+                draft_options(self._settings, model, self._prompts.vocab_size),
                 self._draft_environment(),
-                self._log(f"draft-{kind}"),
+                self._log(f"draft-{number}"),
             )
 
     def _environment(self, variant: Variant) -> dict[str, str]:
@@ -136,17 +138,17 @@ class Controller:
             if cell.acceptance and cell.acceptance != acceptance:
                 acceptance = cell.acceptance
                 engine.call("set_acceptance", self._settings.probability(acceptance))
-            where = {"system": turn.system, "k": turn.k, "round": number, "group": group}
-            where |= {"batch": cell.batch, "acceptance": cell.acceptance}
-            where |= {"temperature": cell.temperature}
+            where = {"system": turn.system, "draft_model": turn.draft, "k": turn.k}
+            where |= {"round": number, "group": group, "batch": cell.batch}
+            where |= {"acceptance": cell.acceptance, "temperature": cell.temperature}
             self._record(where | self._sample(engine, turn, cell, number, address))
         if address is not None:
             engine.call("detach")
 
     def _attach(self, engine: EngineProcess, turn: Turn) -> tuple[str, int] | None:
-        draft = self._drafts.get(turn.system)
-        if draft is None:
+        if turn.variant.system != "rayspec":
             return None
+        draft = self._drafts[turn.draft]
         address = draft.address(self._settings.start_timeout_s)
         engine.call("attach", address)
         engine.call("set_k", turn.k)
@@ -189,16 +191,17 @@ class Controller:
         self._warm.clear()
 
 
-def draft_options(settings: Settings, kind: str, draft: Model) -> list[str]:
-    """Return the options of `python -m rayspec.draft` for one of the run's drafts."""
+def draft_options(settings: Settings, draft: Model | None, vocab_size: int) -> list[str]:
+    """Return the options of `python -m rayspec.draft` for a model, or for random drafts."""
     slots = str(max(settings.batches))
     options = ["--slots", slots, "--max-len", str(settings.max_model_len)]
     options += ["--k-max", str(max(settings.ks))]
     if settings.device == "cuda":
         options += ["--device", "cuda:0"]
-    if kind == VERIFY_ONLY:
-        return [*options, "--kind", "random", "--vocab-size", str(draft.vocab_size)]
+    if draft is None:
+        return [*options, "--kind", "random", "--vocab-size", str(vocab_size)]
     options += ["--kind", "model", "--model", str(draft.folder)]
     if settings.device == "cuda":
         options += ["--engine", "vllm", "--load-format", "auto" if settings.real else "dummy"]
+        options += ["--sampling", settings.sampling, "--top-m", str(systems.TOP_M)]
     return [*options, *settings.draft_options]

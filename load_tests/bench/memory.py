@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from load_tests.bench.models import Models
+from load_tests.bench.models import Model, Models
 from load_tests.bench.plan import Variant
 from load_tests.bench.settings import Settings
 
@@ -16,11 +16,11 @@ DRAFT_OVERHEAD = 2 * GIB
 KV_SLACK = 1.25
 
 
-def kv_bytes(settings: Settings, models: Models, system: str) -> int:
-    """Return the KV cache that every target GPU of a system's engine gets."""
+def kv_bytes(settings: Settings, models: Models, variant: Variant) -> int:
+    """Return the KV cache that each GPU of an engine gets."""
     per_token = models.target.shape.kv_bytes_per_token()
-    if system.startswith("colocated"):
-        per_token += models.draft.shape.kv_bytes_per_token()
+    if variant.draft:
+        per_token += models.drafts[variant.draft].shape.kv_bytes_per_token()
     return int(_tokens(settings) * per_token * KV_SLACK) // settings.tp
 
 
@@ -30,18 +30,19 @@ def variant_bytes(settings: Settings, models: Models, variant: Variant) -> int:
     Drafts count only where they share a GPU with a target.
     """
     need = models.target.weight_bytes // settings.tp
-    need += kv_bytes(settings, models, variant.system) + OVERHEAD
-    if variant.system.startswith("colocated"):
-        need += models.draft.weight_bytes // settings.tp
+    need += kv_bytes(settings, models, variant) + OVERHEAD
+    if variant.draft:
+        need += models.drafts[variant.draft].weight_bytes // settings.tp
     if variant.system == "rayspec" and settings.shares_gpu:
-        need += draft_bytes(settings, models) + (DRAFT_OVERHEAD if settings.trace else 0)
+        need += sum(draft_bytes(settings, draft) for draft in models.drafts.values())
+        need += DRAFT_OVERHEAD if settings.trace else 0
     return need
 
 
-def draft_bytes(settings: Settings, models: Models) -> int:
+def draft_bytes(settings: Settings, draft: Model) -> int:
     """Return what a draft process needs of its GPU."""
-    kv = _tokens(settings) * models.draft.shape.kv_bytes_per_token()
-    return models.draft.weight_bytes + kv + DRAFT_OVERHEAD
+    kv = _tokens(settings) * draft.shape.kv_bytes_per_token()
+    return draft.weight_bytes + kv + DRAFT_OVERHEAD
 
 
 def _tokens(settings: Settings) -> int:

@@ -1,8 +1,9 @@
-"""The two models of a run: folders that are written here, or grown from a small real model."""
+"""The models of a run: folders that are written here, or grown from a small real model."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -42,10 +43,10 @@ class Model:
 
 @dataclass(frozen=True)
 class Models:
-    """Target, draft, and what they are asked."""
+    """The target, the drafts by name, and what they are asked."""
 
     target: Model
-    draft: Model
+    drafts: Mapping[str, Model]
     prompts: Prompts
 
 
@@ -54,50 +55,39 @@ def prepare(settings: Settings) -> Models:
     if settings.device == "cpu":
         folder = _random_model(settings.cache / "models" / "random-tiny", settings.seed)
         model = Model.read(folder)
-        return Models(model, model, Prompts(model.vocab_size, settings.input_tokens))
+        drafts = dict.fromkeys(settings.draft_shapes, model)
+        return Models(model, drafts, Prompts(model.vocab_size, settings.input_tokens))
     if settings.real:
         return _grown(settings)
-    folders = [
-        write_shape(name, settings.cache / "models" / f"dummy-{name}")
-        for name in (settings.target_shape, settings.draft_shape)
-    ]
-    target, draft = map(Model.read, folders)
-    return Models(target, draft, Prompts(target.vocab_size, settings.input_tokens))
+    target = Model.read(_dummy(settings, settings.target_shape))
+    drafts = {name: Model.read(_dummy(settings, name)) for name in settings.draft_shapes}
+    return Models(target, drafts, Prompts(target.vocab_size, settings.input_tokens))
+
+
+def _dummy(settings: Settings, name: str) -> Path:
+    return write_shape(name, settings.cache / "models" / f"dummy-{name}")
 
 
 def _grown(settings: Settings) -> Models:
     from load_tests.growth import SHAPES as GROWTH
     from load_tests.growth import GrownModel
-    from load_tests.growth.shapes import Dims
-    from load_tests.growth.shapes import Shape as Growth
     from rayspec.models.fetch import resolve
 
     source = resolve(SOURCE)
-    small, _ = read_shape(source)
-    itself = Growth(
-        Dims(
-            small.hidden_size,
-            small.layers,
-            small.heads,
-            small.kv_heads,
-            small.head_dim,
-            small.intermediate_size,
-            small.tied,
-        ),
-        "the small model itself",
-    )
-    shapes = {"smollm": itself, **GROWTH}
-    place = settings.cache / "models"
-    target = place / f"grown-{settings.target_shape}"
-    GrownModel.of(source, shapes[settings.target_shape]).write_config(target)
-    # With its weights: rayspec's draft loads the file, vLLM's co-located one grows it as well.
-    draft = place / f"grown-{settings.draft_shape}-weights"
-    if not (draft / "model.safetensors").exists():
-        GrownModel.of(source, shapes[settings.draft_shape]).write(draft)
+    target = settings.cache / "models" / f"grown-{settings.target_shape}"
+    GrownModel.of(source, GROWTH[settings.target_shape]).write_config(target)
+    drafts = {}
+    for name in settings.draft_shapes:
+        folder = Path(name)
+        if name in GROWTH:
+            # With its weights: rayspec's draft loads the file, a co-located one grows it as well.
+            folder = settings.cache / "models" / f"grown-{name}-weights"
+            if not (folder / "model.safetensors").exists():
+                GrownModel.of(source, GROWTH[name]).write(folder)
+        drafts[name] = Model.read(folder)
     big = Model.read(target)
     texts = _texts(source, max(settings.batches) * 2, settings)
-    prompts = Prompts(big.vocab_size, settings.input_tokens, texts)
-    return Models(big, Model.read(draft), prompts)
+    return Models(big, drafts, Prompts(big.vocab_size, settings.input_tokens, texts))
 
 
 def _texts(tokenizer_folder: Path, count: int, settings: Settings) -> list[list[int]]:
@@ -139,4 +129,4 @@ def known_shapes(real: bool) -> list[str]:
         return list(SHAPES)
     from load_tests.growth import SHAPES as GROWTH
 
-    return ["smollm", *GROWTH]
+    return list(GROWTH)

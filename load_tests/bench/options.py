@@ -31,9 +31,10 @@ def parse(description: str, argv: list[str] | None) -> Settings:
     if args.tiny:
         real, acceptances = True, (0.0,)
         args.systems = args.systems or ["plain", "rayspec"]
-    for shape in (args.target_shape, args.draft_shape):
-        if not args.tiny and shape not in known_shapes(real):
-            parser.error(f"no shape {shape}; there are {', '.join(known_shapes(real))}")
+    known = known_shapes(real)
+    for shape in () if args.tiny else (args.target_shape, *args.draft_shape):
+        if shape not in known and not (real and (Path(shape) / "config.json").exists()):
+            parser.error(f"no shape {shape}; there are {', '.join(known)}")
     if not real and not 1 < max(acceptances) <= args.acceptance_k + 1:
         parser.error(f"{args.acceptance_k} drafts a step yield at most {args.acceptance_k + 1}")
     return _settings(args, acceptances)
@@ -54,7 +55,7 @@ def _settings(args: argparse.Namespace, acceptances: tuple[float, ...]) -> Setti
         ks=tuple(sorted(args.k)),
         temperatures=tuple(args.temperature),
         target_shape="tiny" if args.tiny else args.target_shape,
-        draft_shape="tiny" if args.tiny else args.draft_shape,
+        draft_shapes=("tiny",) if args.tiny else tuple(args.draft_shape),
         tp=args.tp,
         device=args.device,
         target_devices=targets,
@@ -88,7 +89,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add("--k", nargs="+", type=int, default=[5], help="drafts a step; the best is reported")
     add("--temperature", nargs="+", type=float, default=[0.0], help="(default: 0)")
     add("--target-shape", default="8b", help="8b, 32b, 70b")
-    add("--draft-shape", default="1b", help="1b, smollm, shallow")
+    add("--draft-shape", nargs="+", default=["1b"], help="1b, smollm, shallow; real: or a folder")
     add("--tp", type=int, default=1, help="tensor parallelism of the target")
     add("--device", choices=("cuda", "cpu"), default="cuda")
     add("--target-devices", nargs="+", type=int, help="GPUs of the target (default: the first)")

@@ -10,24 +10,27 @@ __all__ = ["Cell", "Group", "Turn", "Variant", "interleave", "pack"]
 
 @dataclass(frozen=True, order=True)
 class Variant:
-    """One engine: a system, and the most drafts a step of it takes."""
+    """One engine: a system, the most drafts a step of it takes, and its co-located draft."""
 
     system: str
     k: int = 0
+    draft: str = ""
 
     @property
     def name(self) -> str:
         """How the engine is called in logs and file names."""
-        return self.system if self.k == 0 else f"{self.system}-k{self.k}"
+        draft = f"-{self.draft}" if self.draft else ""
+        return f"{self.system}{draft}-k{self.k}" if self.k else self.system
 
 
 @dataclass(frozen=True, order=True)
 class Turn:
-    """One engine's share of a round: `system` is its name in the results, `k` the drafts."""
+    """One engine's share of a round: how it is called in the results, and what drafts for it."""
 
     system: str
     variant: Variant
     k: int = 0
+    draft: str = ""
 
 
 @dataclass(frozen=True, order=True)

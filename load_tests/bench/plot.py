@@ -16,6 +16,7 @@ COLOURS = {
     "colocated-v2": "#9ecae1",
     "ngram": "#2ca02c",
 }
+STYLES = ("-", "--", ":", "-.")  # one for each draft
 
 
 def draw(report: Mapping[str, Any], file: Path) -> bool:
@@ -27,54 +28,72 @@ def draw(report: Mapping[str, Any], file: Path) -> bool:
     matplotlib.use("Agg")
     pyplot = importlib.import_module("matplotlib.pyplot")
     rows = [row for row in report["best"] if row["system"] != "plain" and row["speedup"]]
-    panels = sorted({(row["acceptance"], row["temperature"]) for row in rows})
-    if not panels:
+    if not rows:
         return False
+    acceptances = sorted({row["acceptance"] for row in rows})
+    temperatures = sorted({row["temperature"] for row in rows})
     figure, axes = pyplot.subplots(
-        2, len(panels), figsize=(4.2 * len(panels) + 1.5, 7.5), squeeze=False, sharex=True
+        2 * len(temperatures),
+        len(acceptances),
+        figsize=(max(4.4 * len(acceptances), 7.5), 3.3 * 2 * len(temperatures) + 1),
+        squeeze=False,
+        sharex=True,
+        sharey="row",
     )
-    for column, panel in enumerate(panels):
-        shown = [row for row in rows if (row["acceptance"], row["temperature"]) == panel]
-        _panel(axes[0][column], shown, "speedup", 1.0)
-        _panel(axes[1][column], shown, "eta", 1.0)
-        kind = f"{panel[0]:g} tokens a step" if panel[0] else "real text"
-        axes[0][column].set_title(f"{kind}, temperature {panel[1]:g}", fontsize=10)
-        axes[1][column].set_xlabel("requests at a time")
-        axes[1][column].set_ylim(0, 1.15)
-    for row, label in enumerate(("speedup over plain", "η = speedup ÷ tokens a step")):
-        axes[row][0].set_ylabel(label)
-        top = max(axis.get_ylim()[1] for axis in axes[row])
-        for axis in axes[row]:
-            axis.set_ylim(0, top)
+    for line, temperature in enumerate(temperatures):
+        for column, acceptance in enumerate(acceptances):
+            kind = (temperature, acceptance)
+            shown = [row for row in rows if (row["temperature"], row["acceptance"]) == kind]
+            top, bottom = axes[2 * line][column], axes[2 * line + 1][column]
+            _panel(top, shown, "speedup")
+            _panel(bottom, shown, "eta")
+            text = f"{acceptance:g} tokens a step" if acceptance else "real text"
+            top.set_title(f"{text}, temperature {temperature:g}", fontsize=10)
+        axes[2 * line][0].set_ylabel("speedup over plain")
+        axes[2 * line][0].set_ylim(bottom=0)
+        axes[2 * line + 1][0].set_ylabel("η = speedup ÷ tokens a step")
+        axes[2 * line + 1][0].set_ylim(0, 1.15)
+    for axis in axes[-1]:
+        axis.set_xlabel("requests at a time")
     handles = {
         label: handle
-        for axis in axes[0]
+        for axis in axes.flat
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True)
     }
     figure.legend(
-        handles.values(), handles.keys(), loc="lower center", ncols=len(handles), frameon=False
+        handles.values(),
+        handles.keys(),
+        loc="lower center",
+        ncols=min(len(handles), 4),
+        frameon=False,
     )
     figure.suptitle(report["title"], fontsize=11)
-    figure.tight_layout(rect=(0, 0.05, 1, 0.98))
+    figure.tight_layout(rect=(0, 0.06, 1, 0.99))
     figure.savefig(file, dpi=130)
     pyplot.close(figure)
     return True
 
 
-def _panel(axis: Any, rows: Sequence[Mapping[str, Any]], quantity: str, level: float) -> None:
-    for system in sorted({row["system"] for row in rows}, key=list(COLOURS).index):
-        points = sorted((row["batch"], row[quantity], row["k"]) for row in rows
-                        if row["system"] == system)  # fmt: skip
+def _panel(axis: Any, rows: Sequence[Mapping[str, Any]], quantity: str) -> None:
+    lines = {(row["system"], row["draft_model"]) for row in rows}
+    drafts = sorted({draft for _, draft in lines} - {""})
+    for system, draft in sorted(lines, key=lambda line: (list(COLOURS).index(line[0]), line[1])):
+        points = sorted(
+            (row["batch"], row[quantity])
+            for row in rows
+            if (row["system"], row["draft_model"]) == (system, draft)
+        )
         axis.plot(
-            [x for x, _, _ in points],
-            [y for _, y, _ in points],
+            [x for x, _ in points],
+            [y for _, y in points],
             marker="o",
             markersize=4,
             color=COLOURS[system],
-            label=system,
+            linestyle=STYLES[drafts.index(draft) % len(STYLES)] if draft else "-",
+            label=f"{system}, {Path(draft).name}" if draft else system,
         )
     batches = sorted({row["batch"] for row in rows})
-    axis.axhline(level, color="#888888", linewidth=0.8, linestyle="--")
+    axis.axhline(1.0, color="#888888", linewidth=0.8, linestyle="--")
     axis.set_xscale("log", base=2)
     axis.set_xticks(batches, [str(batch) for batch in batches])
     axis.minorticks_off()

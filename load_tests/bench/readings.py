@@ -15,15 +15,16 @@ def link_reading(
 ) -> dict[str, Any]:
     """Return what happened on the link between two `rayspec_status` answers.
 
-    `coverage` is the share of the `rows` · `k` places that had a draft, fillers not counted: with
-    synthetic acceptance vLLM also accepts fillers, so a cell with less than 1 looks too fast.
+    `wait_us` is the mean of a step. `coverage` is the share of the `rows` · `k` places that had a
+    draft, fillers not counted: with synthetic acceptance vLLM also accepts fillers, so that a cell
+    with less than 1 looks too fast.
     """
     reading: dict[str, Any] = {
         name: after["link"][name] - before["link"][name] for name in COUNTS if name in after["link"]
     }
-    reading |= {
-        name: value for name, value in after["link"].items() if name.endswith(("_us", "_ms"))
-    }
+    if "wait_us" in after["link"]:  # counted on the device only
+        waited = after["link"]["wait_us"] - before["link"]["wait_us"]
+        reading["wait_us"] = waited / max(reading["sent"], 1)
     drafted = after["drafted"] - before["drafted"]
     reading["coverage"] = min(drafted / (rows * k), 1.0) if rows and k else 0.0
     reading["errors"] = after["errors"]
@@ -31,5 +32,13 @@ def link_reading(
 
 
 def draft_reading(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the times of the newest rounds, in µs."""
-    return {name: value for name, value in stats.items() if name.endswith("_us")}
+    """Return the times of the newest rounds, in µs; `draft_p50_us` is one whole round.
+
+    A draft on a GPU measures its rounds there, where the host's clock sees launches only.
+    """
+    reading = {name: value for name, value in stats.items() if name.endswith("_us")}
+    device = stats.get("on_device") or {}
+    reading |= {name: value for name, value in device.items() if name.endswith("_us")}
+    if device.get("round_p50_us"):
+        reading["draft_p50_us"] = device["round_p50_us"]
+    return reading

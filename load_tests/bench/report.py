@@ -14,6 +14,7 @@ __all__ = ["best_k", "losses", "results"]
 Sample = Mapping[str, Any]
 Key = tuple[Any, ...]
 
+KEY = ("system", "draft_model", "k", "batch", "acceptance", "temperature")
 MEASURED = (
     "ms_per_token",
     "tpot_ms",
@@ -24,7 +25,7 @@ MEASURED = (
 
 
 def results(samples: Sequence[Sample], gpus: Mapping[str, int]) -> list[dict[str, Any]]:
-    """Return one row for each system, K, batch, acceptance and temperature.
+    """Return one row for each system, draft, K, batch, acceptance and temperature.
 
     `speedup` is plain's ms per token ÷ the system's, both medians over the rounds of the same
     group of engines where that group has plain in it; `eta` is the speedup ÷ mean tokens per step,
@@ -35,9 +36,10 @@ def results(samples: Sequence[Sample], gpus: Mapping[str, int]) -> list[dict[str
         cells[_key(sample)].append(sample)
     plain = _plain(samples)
     rows = []
-    for (system, k, batch, acceptance, temperature), group in sorted(cells.items()):
+    for (system, draft, k, batch, acceptance, temperature), group in sorted(cells.items()):
         row: dict[str, Any] = {
             "system": system,
+            "draft_model": draft,
             "k": k,
             "batch": batch,
             "acceptance": acceptance,
@@ -59,7 +61,7 @@ def results(samples: Sequence[Sample], gpus: Mapping[str, int]) -> list[dict[str
 
 
 def _key(sample: Sample) -> Key:
-    return tuple(sample[name] for name in ("system", "k", "batch", "acceptance", "temperature"))
+    return tuple(sample[name] for name in KEY)
 
 
 def _plain(samples: Iterable[Sample]) -> Mapping[Key, list[float]]:
@@ -102,10 +104,10 @@ def _is_number(value: object) -> bool:
 
 
 def best_k(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Return each system's quickest row for each batch, acceptance and temperature."""
+    """Return the quickest row of each system and draft for each batch and kind of cell."""
     best: dict[Key, Mapping[str, Any]] = {}
     for row in rows:
-        key = (row["acceptance"], row["temperature"], row["batch"], row["system"])
+        key = tuple(row[n] for n in ("acceptance", "temperature", "batch", "system", "draft_model"))
         if key not in best or row["ms_per_token"] < best[key]["ms_per_token"]:
             best[key] = row
     return [best[key] for key in sorted(best)]
@@ -114,10 +116,11 @@ def best_k(rows: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
 def losses(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Split rayspec's step, in µs, for every row that has plain and verify-only beside it.
 
-    `plain` is plain's step. `verify` is what the step of the same engine takes more when its draft
-    costs nothing (K+1 tokens instead of one, sampling, packing, the host), without its wait for
-    the link, which is `link`. `draft` is the round as the draft's own clock has it, and `rest`
-    what is left: the part of the two that does not overlap with anything.
+    `plain` is plain's step. `verify` is what the step of the same engine with random drafts takes
+    more, without its wait for them: K+1 tokens instead of one, sampling, packing, the host. `draft`
+    is the round as the draft's own clock has it, `link` what the step waited for its drafts beyond
+    that, and `rest` what is left: what the draft costs the target without making it wait. Where the
+    wait is not counted (on a CPU) `verify` holds that of the random drafts, and `rest` the link.
     """
     by_key = {_key(row): row for row in rows}
     table = []
@@ -125,22 +128,24 @@ def losses(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if row["system"] != "rayspec":
             continue
         where = (row["batch"], row["acceptance"], row["temperature"])
-        free = by_key.get((VERIFY_ONLY, row["k"], *where))
-        plain = by_key.get(("plain", 0, row["batch"], 0.0, row["temperature"]))
+        free = by_key.get((VERIFY_ONLY, "", row["k"], *where))
+        plain = by_key.get(("plain", "", 0, row["batch"], 0.0, row["temperature"]))
         if free is None or plain is None:
             continue
         step, free_step, plain_step = (1e3 * r["step_ms"] for r in (row, free, plain))
-        link = free.get("link", {}).get("wait_us", 0.0)
         draft = row.get("draft", {}).get("draft_p50_us", 0.0)
+        waited, free_waited = (r.get("link", {}).get("wait_us") for r in (row, free))
+        if waited is None or free_waited is None:
+            waited, free_waited = draft, 0.0
         table.append(
-            {name: row[name] for name in ("k", "batch", "acceptance", "temperature")}
+            {name: row[name] for name in KEY[1:]}
             | {
                 "step": step,
                 "plain": plain_step,
-                "verify": free_step - link - plain_step,
-                "link": link,
+                "verify": free_step - free_waited - plain_step,
                 "draft": draft,
-                "rest": step - free_step - draft,
+                "link": waited - draft,
+                "rest": step - waited - (free_step - free_waited),
                 "per_token": (step - plain_step) / row["tokens_per_step"],
             }
         )

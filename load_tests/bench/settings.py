@@ -11,7 +11,7 @@ from load_tests.bench.rates import acceptance_for
 
 __all__ = ["SYSTEMS", "Settings"]
 
-SYSTEMS = ("plain", "colocated", "colocated-v2", "ngram", "rayspec")
+SYSTEMS = ("plain", "rayspec", "colocated", "ngram", "colocated-v2")
 VERIFY_ONLY = "verify-only"
 
 
@@ -26,7 +26,7 @@ class Settings:
     ks: tuple[int, ...]
     temperatures: tuple[float, ...]
     target_shape: str
-    draft_shape: str
+    draft_shapes: tuple[str, ...]
     tp: int
     device: str
     target_devices: tuple[int, ...]
@@ -77,23 +77,27 @@ class Settings:
         return len(devices)
 
     def variants(self) -> list[Variant]:
-        """Return the engines; rayspec changes its K between steps, the others need one for each."""
+        """Return the engines; rayspec changes K and draft on the way, others need one for each."""
         made = []
         for system in self.systems:
             if system == "plain":
                 made.append(Variant(system))
             elif system == "rayspec":
                 made.append(Variant(system, max(self.ks)))
-            else:
+            elif system == "ngram":
                 made.extend(Variant(system, k) for k in self.ks)
+            else:
+                made += [Variant(system, k, name) for name in self.draft_shapes for k in self.ks]
         return made
 
     def turns(self, variant: Variant) -> list[Turn]:
         """Return what is measured on an engine in one round."""
         if variant.system != "rayspec":
-            return [Turn(variant.system, variant, variant.k)]
-        systems = ["rayspec", VERIFY_ONLY] if self.trace else ["rayspec"]
-        return [Turn(system, variant, k) for system in systems for k in self.ks]
+            return [Turn(variant.system, variant, variant.k, variant.draft)]
+        drafts = [("rayspec", name) for name in self.draft_shapes]
+        if self.trace:
+            drafts.append((VERIFY_ONLY, ""))
+        return [Turn(system, variant, k, draft) for system, draft in drafts for k in self.ks]
 
     def cells(self, turn: Turn) -> list[Cell]:
         """Return the measurements of one turn; plain decoding knows no acceptance."""

@@ -36,7 +36,7 @@ NOTES: Final[Mapping[str, str]] = {
     ),
     "ngram": "vLLM's ngram_gpu on Model Runner V2 (ngram is on the CPU and not asynchronous)",
     "rayspec": "remote draft, synchronous, over NCCL (gloo on a CPU)",
-    "verify-only": "the same engine with a draft that costs nothing (random tokens)",
+    "verify-only": "rayspec's engine, attached to a draft that gives random tokens at once",
 }
 # Tokens that a sparsely sampling draft chooses from, rayspec's default.
 TOP_M: Final = 32
@@ -58,7 +58,7 @@ def engine_args(settings: Settings, models: Models, variant: Variant) -> dict[st
             ext=_ext(settings, models.target.folder),
         )
     else:
-        args = {**base, "speculative_config": _vllms_own(settings, variant, models.draft.folder)}
+        args = {**base, "speculative_config": _vllms_own(settings, models, variant)}
         args["per_request_spec_decode_metrics"] = "summary"
     if not settings.real:
         rates = position_rates(settings.probability(settings.acceptances[0]), variant.k)
@@ -89,7 +89,7 @@ def _base(settings: Settings, models: Models, variant: Variant) -> dict[str, Any
         "dtype": "bfloat16",
         "load_format": "grow" if settings.real else "dummy",
         # Given in bytes, vLLM does not measure what is free: others start on this GPU meanwhile.
-        "kv_cache_memory_bytes": kv_bytes(settings, models, variant.system),
+        "kv_cache_memory_bytes": kv_bytes(settings, models, variant),
         "gpu_memory_utilization": 0.02,
         "compilation_config": {"cudagraph_capture_sizes": graph_sizes(settings, variant)},
     }
@@ -113,13 +113,13 @@ def graph_sizes(settings: Settings, variant: Variant) -> list[int]:
     return sorted(sizes)
 
 
-def _vllms_own(settings: Settings, variant: Variant, draft: Path) -> dict[str, Any]:
+def _vllms_own(settings: Settings, models: Models, variant: Variant) -> dict[str, Any]:
     config: dict[str, Any] = {"num_speculative_tokens": variant.k}
     if variant.system == "ngram":
         return config | {"method": "ngram_gpu", "prompt_lookup_min": 2, "prompt_lookup_max": 4}
     config |= {
         "method": "draft_model",
-        "model": str(draft),
+        "model": str(models.drafts[variant.draft].folder),
         "draft_tensor_parallel_size": settings.tp,
     }
     if settings.sampling == "sparse":

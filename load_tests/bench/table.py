@@ -10,6 +10,7 @@ __all__ = ["render"]
 COLUMNS = (
     ("batch", "b", "{:d}"),
     ("system", "system", "{}"),
+    ("draft_model", "draft", "{}"),
     ("k", "K", "{:d}"),
     ("ms_per_token", "ms/token", "{:.2f}"),
     ("tpot_ms", "TPOT", "{:.2f}"),
@@ -30,12 +31,13 @@ COLUMNS = (
 )
 LOSS = (
     ("batch", "b", "{:d}"),
+    ("draft_model", "draft", "{}"),
     ("k", "K", "{:d}"),
     ("step", "step", "{:.0f}"),
     ("plain", "plain", "{:.0f}"),
     ("verify", "verify", "{:.0f}"),
+    ("draft", "round", "{:.0f}"),
     ("link", "link", "{:.0f}"),
-    ("draft", "draft", "{:.0f}"),
     ("rest", "rest", "{:.0f}"),
     ("per_token", "lost/token", "{:.0f}"),
 )
@@ -47,9 +49,11 @@ wait: what a step waits for its drafts. drafted: places with a draft; with synth
 filler is accepted as well, so less than 100 % means that the row looks faster than it is.
 n: rounds; spread: (slowest − quickest) ÷ median. K is the system's quickest of those measured."""
 LOSS_LEGEND = """\
-Where a step's time goes, µs. plain: plain's step. verify: the same engine with a draft that costs
-nothing, less plain and its wait for the link. link: that wait. draft: the round by the draft's
-clock. rest: what remains of rayspec's step. lost/token: (step − plain) ÷ tokens per step."""
+Where a step's time goes, µs; step = plain + verify + round + link + rest. plain: plain's step.
+verify: what the same engine's step with random drafts takes more, without its wait for them.
+round: the draft's, by its own clock. link: what the step waited for its drafts, by the target
+GPU's clock, less the round. rest: what the draft costs the target without making it wait (near 0
+unless they share a GPU). lost/token: (step − plain) ÷ tokens per step."""
 
 
 def render(report: Mapping[str, Any]) -> str:

@@ -8,8 +8,8 @@
 `config` writes a folder without weights, for vLLM's load format `grow` (see `growth.loader` and
 `engine_args`); `write` an ordinary model folder, for a draft; `check` compares a grown model with
 the small one on this machine's CPU. A draft of an exact shape agrees with its target in everything;
-one with the acceptance of real drafts comes from `distil.py`. The vocabulary stays the small model's, so embedding and head
-cost less than in the model whose shape it is.
+one with the acceptance of real drafts comes from `distil.py`. The vocabulary stays the small
+model's, so embedding and head cost less than in the model whose shape it is.
 """
 
 from __future__ import annotations

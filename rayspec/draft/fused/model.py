@@ -36,7 +36,7 @@ class FusedLlamaModel:
     """A `DraftModel` with weights, paged KV cache and plans of its own; see `supports`.
 
     `config` is a transformers configuration and `find` looks up tensors by their transformers
-    names. `token_ids` [n] trims the head: logits then have n columns, and the attribute of the same
+    names. `dtype` None means bfloat16, and float32 on a CPU. `token_ids` [n] trims the head: logits then have n columns, and the attribute of the same
     name (int32, on the device) says which tokens they are. `quantization` fp8 holds the matrices in
     8 bits with a scale per output. `pdl` None uses programmatic dependent launches where they
     exist; `tiles` overrides how matrices are cut.
@@ -48,7 +48,7 @@ class FusedLlamaModel:
         find: Find,
         *,
         device: torch.device | str = "cuda",
-        dtype: torch.dtype = torch.bfloat16,
+        dtype: torch.dtype | None = None,
         token_ids: torch.Tensor | None = None,
         quantization: Literal["none", "fp8"] = "none",
         block_size: int = 32,
@@ -59,10 +59,12 @@ class FusedLlamaModel:
         if reason is not None:
             raise ModelError(f"the fused draft path cannot run this model: {reason}")
         self.device = torch.device(device)
+        dtype = dtype or _default_dtype(self.device)
         self.dtype = dtype
         self.block_size = block_size
         self.shape = FusedShape.of(config)
         self.vocab_size = self.shape.vocab
+        self.max_len: int = config.max_position_embeddings
         self.options = launch_options(self.device, pdl)
         self.processors = (
             torch.cuda.get_device_properties(self.device).multi_processor_count
@@ -111,7 +113,7 @@ class FusedLlamaModel:
         config = read_config(folder)
         if dummy:
             device = torch.device(settings.get("device", "cuda"))
-            dtype = settings.get("dtype", torch.bfloat16)
+            dtype = settings.get("dtype") or _default_dtype(device)
             tensors = dummy_tensors(FusedShape.of(config), device, dtype)
         find = folder_tensors(folder) if tensors is None else stream_tensors(tensors)
         return cls(config, find, **settings)
@@ -155,3 +157,8 @@ class FusedLlamaModel:
             self.weights = type(self.weights)(
                 empty, (), empty, type(self.weights.head)(empty, None)
             )
+
+
+def _default_dtype(device: torch.device) -> torch.dtype:
+    # Triton's interpreter multiplies bfloat16 wrongly.
+    return torch.float32 if device.type == "cpu" else torch.bfloat16

@@ -8,8 +8,10 @@ import pytest
 import torch
 from transformers import GemmaConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
-from rayspec.draft.fused import FusedLlamaModel, supports
+from rayspec.draft.fused import FusedLlamaModel, FusedShape, supports
 from rayspec.draft.fused.tiles import choose_tile, padded_rows
+from rayspec.draft.fused.weights import dummy_tensors
+from rayspec.draft.vllm_model.base import DecodePlan, DraftModel
 from rayspec.errors import ModelError
 
 SMALL = {"hidden_size": 128, "intermediate_size": 256, "num_attention_heads": 2, "head_dim": 64}
@@ -77,3 +79,25 @@ def test_small_matrices_are_cut_finer_and_only_where_sums_may_be_split() -> None
     assert out.split > 1
     assert gate_up.split == head.split == 1
     assert out.bn < head.bn
+
+
+def test_it_is_a_draft_model() -> None:
+    config = LlamaConfig(**SMALL, num_hidden_layers=1, vocab_size=32)
+    shape, device = FusedShape.of(config), torch.device("cpu")
+    weights = dict(dummy_tensors(shape, device, torch.float32))
+    fused = FusedLlamaModel(config, weights.__getitem__, device="cpu", dtype=torch.float32)
+    model: DraftModel = fused
+    with pytest.raises(RuntimeError, match="before allocate"):
+        model.plan(1, 1)
+    model.allocate(4, 2)
+    plan: DecodePlan = model.plan(3, 2)
+    assert plan.input_ids.shape == (6,)
+    assert plan.block_table.shape == (3, 2)
+    # Keys and values of one layer with as many KV heads as heads, 4 bytes each.
+    assert model.kv_bytes_per_token == 2 * shape.kv_heads * 64 * 4
+    read = sum(tensor.numel() for name, tensor in weights.items() if "norm" not in name)
+    assert model.weight_bytes == 4 * (read - 32 * 128)  # the embedding table is not read
+    with pytest.raises(ValueError, match="width 3"):
+        model.plan(1, 3)
+    model.close()
+    model.close()

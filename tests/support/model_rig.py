@@ -188,6 +188,7 @@ def lifecycle(path: str) -> dict[str, Any]:
 
     first, second = (VllmDraftModel(VllmModelSpec(path=path, max_len=64)) for _ in range(2))
     errors = []
+    first.allocate(2, 1)
     for wrong in (lambda: first.blocks_within(100), lambda: first.plan(257, 1)):
         try:
             wrong()

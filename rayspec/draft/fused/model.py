@@ -36,10 +36,10 @@ class FusedLlamaModel:
     """A `DraftModel` with weights, paged KV cache and plans of its own; see `supports`.
 
     `config` is a transformers configuration and `find` looks up tensors by their transformers
-    names. `dtype` None means bfloat16, and float32 on a CPU. `token_ids` [n] trims the head: logits then have n columns, and the attribute of the same
-    name (int32, on the device) says which tokens they are. `quantization` fp8 holds the matrices in
-    8 bits with a scale per output. `pdl` None uses programmatic dependent launches where they
-    exist; `tiles` overrides how matrices are cut.
+    names. `dtype` None means bfloat16, and float32 on a CPU. `token_ids` [n] trims the head: logits
+    then have n columns, and the attribute of the same name (int32, on the device) says which tokens
+    they are. `quantization` fp8 holds the matrices in 8 bits with a scale per output. `pdl` None
+    uses programmatic dependent launches where they exist; `tiles` overrides how matrices are cut.
     """
 
     def __init__(

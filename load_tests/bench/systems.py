@@ -47,27 +47,25 @@ def engine_args(settings: Settings, models: Models, variant: Variant) -> dict[st
     """Return the keyword arguments of a variant's `AsyncEngineArgs`."""
     base = _base(settings, models, variant)
     device: Any = settings.device
+    rates = None
+    if not settings.real:
+        rates = position_rates(settings.probability(settings.acceptances[0]), variant.k)
     if variant.system == "plain":
         return plain_engine_args(base, device=device)
     if variant.system == "rayspec":
-        args = speculative_engine_args(
+        return speculative_engine_args(
             base,
             device=device,
             num_speculative_tokens=variant.k,
             k_tiers=settings.ks,
             ext=_ext(settings, models.target.folder),
+            synthetic_acceptance=rates,
         )
-    else:
-        args = {**base, "speculative_config": _vllms_own(settings, models, variant)}
-        args["per_request_spec_decode_metrics"] = "summary"
-    if not settings.real:
-        rates = position_rates(settings.probability(settings.acceptances[0]), variant.k)
-        args["speculative_config"] = {
-            **args["speculative_config"],
-            "rejection_sample_method": "synthetic",
-            "synthetic_acceptance_rates": rates,
-        }
-    return args
+    config = _vllms_own(settings, models, variant)
+    if rates is not None:
+        config |= {"rejection_sample_method": "synthetic", "synthetic_acceptance_rates": rates}
+    # rayspec's engines count this way as well, and it costs a little.
+    return {**base, "speculative_config": config, "per_request_spec_decode_metrics": "summary"}
 
 
 def _base(settings: Settings, models: Models, variant: Variant) -> dict[str, Any]:
@@ -75,7 +73,8 @@ def _base(settings: Settings, models: Models, variant: Variant) -> dict[str, Any
         "model": str(models.target.folder),
         "skip_tokenizer_init": True,
         "max_model_len": settings.max_model_len,
-        "max_num_seqs": max(settings.batches),
+        # At least as many as rayspec declares widths, each of which takes a batch size.
+        "max_num_seqs": max(*settings.batches, len(settings.ks) + 1),
         "max_num_batched_tokens": max(8192, settings.max_model_len),
         "tensor_parallel_size": settings.tp,
         "distributed_executor_backend": "uni" if settings.tp == 1 else "mp",

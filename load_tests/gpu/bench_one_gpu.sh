@@ -10,7 +10,7 @@ set -uo pipefail
 
 out=${1:?usage: bench_one_gpu.sh OUT [part...]}
 shift
-parts=("${@:-synthetic}")
+parts=("$@")
 [ $# -eq 0 ] && parts=(synthetic real)
 python=${PYTHON:-python}
 budget=${BUDGET_S:-460}

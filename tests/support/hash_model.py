@@ -62,7 +62,8 @@ class HashPlan:
         digest = torch.where(inside, (held + 1) * model.weights[None, : held.shape[1]], 0).sum(1)
         newest = self.positions.view(self.rows, self.width)[:, -1]
         digest = (digest % _PRIME + 13 * (newest + 1)) % _PRIME
-        return _scores(digest, model.vocab_size)
+        columns = model.vocab_size if model.token_ids is None else len(model.token_ids)
+        return _scores(digest, columns)
 
 
 class HashModel:

@@ -98,6 +98,8 @@ class RoundsEngine:
         self._packed = [_timer(cuda) for _ in range(_RING)]
         self._ended = [_timer(cuda) for _ in range(_RING)]
         self._free_places = deque(range(_RING))
+        if cuda:
+            torch.cuda.synchronize(model.device)  # all this was filled on the default stream
         with self.activate():
             self.graphs.prepare(self._stream)
             self._prefiller = Prefiller(
@@ -327,6 +329,9 @@ class RoundsEngine:
         state, tokens = self._state, sequence.tokens
         index = self._free_rows.pop()
         blocks, filled = self._pool.recall(tokens)
+        if 0 < len(tokens) - filled <= 2:
+            # A round would make up for these, but not for these and what the next step brings.
+            filled = max(0, len(tokens) - 3)
         row = Row(index, sequence, target, blocks, filled, since=self._number + 1)
         row.limit = len(blocks) * self._pool.block_size
         row.behind = len(tokens) - filled > 2

@@ -46,7 +46,8 @@ class RoundGraphs:
         device = model.device
         ids = model.token_ids
         self._columns = model.vocab_size if ids is None else len(ids)
-        self._parts = triton.cdiv(self._columns, _CHUNK)
+        self._chunk = min(_CHUNK, max(triton.next_power_of_2(self._columns), spec.top_m))
+        self._parts = triton.cdiv(self._columns, self._chunk)
         rows, top = spec.buckets[-1], spec.top_m
 
         def ints(*shape: int) -> torch.Tensor:
@@ -213,7 +214,12 @@ class RoundGraphs:
         }
         if not spec.top_m:
             partial_largest[grid](
-                logits, self._values, self._places, logits.stride(0), self._columns, CHUNK=_CHUNK
+                logits,
+                self._values,
+                self._places,
+                logits.stride(0),
+                self._columns,
+                CHUNK=self._chunk,
             )
             choose_greedy[grid[:1]](
                 self.order,
@@ -237,7 +243,7 @@ class RoundGraphs:
             state.temperature,
             logits.stride(0),
             self._columns,
-            CHUNK=_CHUNK,
+            CHUNK=self._chunk,
             M=spec.top_m,
             num_warps=8,
         )

@@ -87,6 +87,8 @@ class HostPath:
         if q_size is not None:
             self._q, self._q_host = ring(q_size, device), ring(q_size, None)
         self._copied = [torch.cuda.Event() for _ in range(RING)] if cuda else []
+        if cuda:
+            torch.cuda.current_stream(device).synchronize()  # zeroed before the rounds' stream
         self._seen = self._released = self._replies = 0
         self._pending: deque[int] = deque()
 

@@ -14,7 +14,6 @@ __all__ = ["choose_greedy", "choose_sparse", "partial_largest", "partial_top"]
 _Q = tl.constexpr(2)
 _K_MAX = tl.constexpr(7)
 _GREEDY = tl.constexpr(10)
-_LOW = tl.constexpr(0x7FFFFFFF)
 
 
 @triton.jit
@@ -27,6 +26,7 @@ def partial_largest(  # type: ignore[no-untyped-def]
     c = part * CHUNK + tl.arange(0, CHUNK)
     x = tl.load(logits + b.to(tl.int64) * stride + c, mask=c < vocab, other=-float("inf"))
     x = x.to(tl.float32)
+    x = tl.where(x == x, x, -float("inf"))  # NaN
     most = tl.max(x, 0)
     column = tl.min(tl.where((x == most) & (c < vocab), c, vocab - 1), 0)
     at = b * tl.num_programs(1) + part
@@ -57,9 +57,9 @@ def partial_top(  # type: ignore[no-untyped-def]
     # A NaN compares with nothing; as the least likely token it does no harm.
     x = tl.where(x == x, x, -float("inf"))
     bits = (x + 0.0).to(tl.int32, bitcast=True)
-    ordered = tl.where(bits < 0, bits ^ _LOW, bits)
+    ordered = tl.where(bits < 0, bits ^ 0x7FFFFFFF, bits)
     # The column is inverted, so that among equals the lowest sorts first.
-    key = (ordered.to(tl.int64) << 32) | (_LOW - c).to(tl.int64)
+    key = (ordered.to(tl.int64) << 32) | (0x7FFFFFFF - c).to(tl.int64)
     top = tl.topk(key, M)
     at = (b * tl.num_programs(1) + part) * M
     tl.store(keys + at + tl.arange(0, M), top)
@@ -93,8 +93,7 @@ def choose_greedy(  # type: ignore[no-untyped-def]
     p = tl.arange(0, PARTS_P)
     x = tl.load(values + b * parts + p, mask=p < parts, other=-float("inf"))
     most = tl.max(x, 0)
-    # Chunks are in order of their columns: the first that has it, has it at the lowest. A row that
-    # is all NaN has it nowhere.
+    # Chunks are in order of their columns: the first that has it, has it at the lowest.
     first = tl.min(tl.where((x == most) & (p < parts), p, parts - 1), 0)
     token = tl.load(columns + b * parts + first)
     if HAS_IDS:
@@ -144,8 +143,8 @@ def choose_sparse(  # type: ignore[no-untyped-def]
     candidates = tl.load(keys + b * parts * M + e, mask=e < parts * M, other=least)
     top = tl.topk(candidates, M)  # [M], most likely first
     ordered = (top >> 32).to(tl.int32)
-    x = tl.where(ordered < 0, ordered ^ _LOW, ordered).to(tl.float32, bitcast=True)
-    column = _LOW - (top & 0xFFFFFFFF).to(tl.int32)
+    x = tl.where(ordered < 0, ordered ^ 0x7FFFFFFF, ordered).to(tl.float32, bitcast=True)
+    column = 0x7FFFFFFF - top.to(tl.int32)  # the lower half
     there = (column >= 0) & (column < vocab)
     x = tl.where(there, x, -float("inf"))
     column = tl.where(there, column, 0)
@@ -153,10 +152,10 @@ def choose_sparse(  # type: ignore[no-untyped-def]
 
     t = tl.load(temperature + row)
     greedy = (tl.load(order + _GREEDY) != 0) | (t <= 0.0)
-    x = tl.where(greedy & (m > 0), -float("inf"), x)
+    x = tl.where(m < tl.where(greedy, 1, M), x, -float("inf"))
     most = tl.max(x, 0)
     # A row of nothing but -inf still has to have a first token.
-    x = tl.where((m == 0) & (most == -float("inf")), 0.0, x)
+    x = tl.where(m == tl.where(most == -float("inf"), 0, -1), 0.0, x)
     most = tl.where(most == -float("inf"), 0.0, most)
     weight = tl.exp(x - most)
     total = tl.sum(weight, 0)

@@ -1,0 +1,251 @@
+"""Draft rounds with their kernels in Triton's interpreter; run by `test_interpreted`."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from rayspec.draft.rounds.spec import RoundsSpec
+from rayspec.errors import ConfigError, LinkError, LinkRefused
+from rayspec.link.protocol import T2D, Nack, StepRow
+from tests.support.hash_model import greedy_chain
+from tests.support.rounds_rig import VOCAB, Rig, random_run
+
+PROMPT = [5, 6, 7, 8, 9, 10, 11, 12, 13]
+
+
+@pytest.fixture
+def rig() -> Iterator[Rig]:
+    rig = Rig()
+    yield rig
+    rig.close()
+
+
+@pytest.mark.parametrize("accepted", [0, 1, 2, 3, 4])
+def test_drafts_follow_whatever_was_accepted(rig: Rig, accepted: int) -> None:
+    target = rig.target()
+    target.begin(2, PROMPT)
+    drafts = target.step(s2=[])
+    prefilled = rig.model.prefilled
+    for token in (20, 30, 40):
+        drafts = target.step(s2=[*drafts[2][:accepted], token])
+        assert len(drafts[2]) == 4
+    assert rig.model.prefilled == prefilled  # the rounds wrote all KV themselves
+
+
+def test_a_batch_of_every_size_and_draft_length(rig: Rig) -> None:
+    target = rig.target()
+    for slot in range(4):
+        target.begin(slot, PROMPT[: slot + 3], k=slot + 1)
+        for k_want in (1, 2, 3, 4):
+            drafts = target.step(k_want, **{f"s{s}": [s + k_want] for s in range(slot + 1)})
+            assert [len(drafts[s]) for s in range(slot + 1)] == [
+                min(s + 1, k_want) for s in range(slot + 1)
+            ]
+
+
+def test_steps_without_drafts_and_two_at_once(rig: Rig) -> None:
+    target = rig.target()
+    target.begin(0, PROMPT)
+    target.step(s0=[])
+    target.tell(0, {0: [1]})
+    target.tell(0, {0: [2]})
+    target.tell(4, {0: [3]})
+    rig.settle()
+    assert target.take(ready=False) == {0: []}  # three tokens behind: prefilled now
+    assert len(target.step(s0=[4])[0]) == 4
+    for token in (5, 6):
+        target.tell(4, {0: [token]})
+    rig.settle()
+    assert len(target.take(ready=True)[0]) == 4  # the older of the two got an empty answer
+
+
+def test_a_slot_is_given_to_another_request(rig: Rig) -> None:
+    target = rig.target()
+    target.begin(1, PROMPT)
+    target.step(s1=[1])
+    target.end(1)
+    target.begin(1, [9, 8, 7, 6, 5, 4])
+    assert len(target.step(s1=[2])[1]) == 4
+
+
+def test_what_left_begins_again_with_its_kv(rig: Rig) -> None:
+    target = rig.target()
+    target.begin(1, PROMPT)
+    drafts = target.step(s1=[])
+    target.step(s1=drafts[1])
+    prefilled, tokens = rig.model.prefilled, target.requests[1].tokens
+    target.end(1)
+    target.begin(3, [*tokens, 77])
+    assert len(target.step(s3=[1])[3]) == 4
+    assert rig.model.prefilled == prefilled + 3
+    target.end(3)
+    target.begin(0, [*tokens[:10], 78, 79, 80, 81])
+    assert len(target.step(s0=[1])[0]) == 4
+    assert rig.model.prefilled == prefilled + 7
+
+
+def test_more_requests_than_rows_wait_for_one(rig: Rig) -> None:
+    target = rig.target()
+    for slot in range(6):
+        target.begin(slot, [*PROMPT, slot])
+    rig.settle()
+    target.tell(4, {slot: [1] for slot in range(6)})
+    rig.settle()
+    assert [len(drafts) for drafts in target.take(ready=False).values()] == [4, 4, 4, 4, 0, 0]
+    assert rig.engine.stats().rows_waiting == 2
+    target.end(0)
+    target.end(1)
+    drafts = target.step(s2=[2], s3=[2], s4=[2], s5=[2])
+    assert [len(drafts[slot]) for slot in range(2, 6)] == [4] * 4
+
+
+def test_without_blocks_there_are_no_drafts_and_nothing_else_suffers() -> None:
+    rig = Rig(blocks=9)  # eight for sequences: 32 tokens
+    target = rig.target()
+    target.begin(0, PROMPT)
+    target.begin(1, list(range(30)))
+    rig.settle()
+    target.tell(4, {0: [1], 1: [1]})
+    rig.settle()
+    assert {slot: len(d) for slot, d in target.take(ready=False).items()} == {0: 4, 1: 0}
+    target.end(0)
+    rig.settle()
+    target.begin(0, [1, 2, 3])
+    target.end(1)
+    assert len(target.step(s0=[1])[0]) == 4
+    rig.close()
+
+
+def test_room_ends_at_the_longest_sequence(rig: Rig) -> None:
+    target = rig.target(max_len=20)
+    target.begin(0, list(range(14)))
+    lengths = [len(target.step(s0=[token])[0]) for token in (1, 2, 3, 4, 5, 6)]
+    assert lengths == [4, 4, 3, 2, 1, 0]
+    target.tell(4, {0: [7]})
+    rig.settle()
+    assert target.transport.sent
+    target.begin(1, PROMPT)  # the others are served on
+
+
+def test_prompts_of_one_token_and_beyond_the_longest(rig: Rig) -> None:
+    target = rig.target()
+    target.begin(0, [7])
+    target.begin(1, [7, 8])
+    target.begin(2, [1] * 60)
+    assert {s: len(d) for s, d in target.step(s0=[], s1=[], s2=[]).items()} == {0: 0, 1: 4, 2: 0}
+    assert {s: len(d) for s, d in target.step(s0=[3], s1=[4]).items()} == {0: 4, 1: 4}
+
+
+def test_messages_that_a_step_needs_are_waited_for(rig: Rig) -> None:
+    target = rig.target()
+    target.begin(0, PROMPT)
+    late = target.peer._inbox.pop()
+    target.tell(4, {0: [1]})
+    rig.settle()
+    assert not target.transport.sent
+    target.peer._inbox.append(late)
+    rig.settle()
+    assert target.take(ready=False) == {0: []}
+    assert len(target.step(s0=[2])[0]) == 4
+
+
+def test_a_token_outside_of_the_vocabulary_ends_its_sequence_alone(rig: Rig) -> None:
+    target = rig.target()
+    target.begin(0, PROMPT)
+    target.begin(1, PROMPT)
+    target.step(s0=[1], s1=[1])
+    rows = [StepRow(0, 1, (VOCAB,)), StepRow(1, 2, (3,))]
+    target.step_number += 1
+    frame = T2D(target.hello.epoch, target.step_number, target.cseq, 4, rows)
+    target.transport.mailbox.append(frame.pack(target.shape))
+    rig.settle()
+    (nack,) = [message for message in target.control.sent if isinstance(message, Nack)]
+    assert (nack.slot, nack.gen) == (0, 1)
+    assert rig.engine.stats().rows_used == 1
+    target.transport.sent.clear()
+    target.control.sent.clear()
+    target.requests.pop(0)
+    target.requests[1].tokens.append(3)
+    assert len(target.step(s1=[4])[1]) == 4
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        ({0: 5}, "starts with"),
+        ({1: 9}, "epoch 9"),
+        ({2: 7}, "step 7 after step 0"),
+        ({5: 5}, "wants 5 drafts"),
+        ({4: 3}, "its header says 3"),
+    ],
+)
+def test_malformed_frames_end_their_target(rig: Rig, words: dict[int, int], why: str) -> None:
+    target = rig.target()
+    frame = T2D(target.hello.epoch, 1, 0, 4, [StepRow(0, 1)]).pack(target.shape)
+    for place, word in words.items():
+        frame[0, place] = word
+    target.transport.mailbox.append(frame)
+    with pytest.raises(LinkError, match=why):
+        target.peer.advance()
+
+
+def test_targets_share_an_engine_and_one_leaves(rig: Rig) -> None:
+    one, two = rig.target(), rig.target(slots=3, k_max=2)
+    one.begin(0, PROMPT)
+    two.begin(0, PROMPT[:5])
+    rig.settle()
+    one.tell(4, {0: [1]})
+    two.tell(2, {0: [2]})
+    rig.settle()
+    assert (len(one.take(ready=True)[0]), len(two.take(ready=True)[0])) == (4, 2)
+    rig.leave(one)
+    assert rig.engine.stats().rows_used == 1
+    assert len(two.step(2, s0=[3])[0]) == 2
+    three = rig.target()
+    three.begin(5, PROMPT)
+    assert len(three.step(s5=[3])[5]) == 4
+    with pytest.raises(LinkRefused, match="no room for the 8 slots"):
+        rig.target(slots=8).peer.advance()
+    rig.targets.pop()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_random_schedules_of_two_targets(seed: int) -> None:
+    chance = random.Random(seed)
+    rig = Rig(blocks=40 if seed % 2 else None)
+    one, two = rig.target(), rig.target(slots=3)
+    drafted = sum(
+        random_run(rig, target, chance, steps=8) for _ in range(3) for target in (one, two)
+    )
+    assert drafted > 20
+    rig.close()
+
+
+def test_a_trimmed_head_drafts_tokens_not_columns() -> None:
+    ids = [9, 3, 270, 44, 180]
+    rig = Rig(token_ids=ids)
+    target = rig.target()
+    target.begin(0, PROMPT)
+    rig.settle()
+    target.tell(4, {0: [1]})
+    rig.settle()
+    frame, _ = target.transport.sent.popleft()
+    assert set(frame[1, 2:6].tolist()) <= set(ids)
+    rig.close()
+
+
+@pytest.mark.parametrize(
+    "values", [{"rows": 0}, {"k_max": 0}, {"k_max": 63}, {"top_m": 24}, {"max_len": 2}]
+)
+def test_settings_out_of_range_are_named(values: dict[str, int]) -> None:
+    with pytest.raises(ConfigError, match=r"must be"):
+        RoundsSpec(**values)
+
+
+def test_the_oracle_itself_depends_on_every_token() -> None:
+    chain = greedy_chain(PROMPT, 3, VOCAB)
+    assert chain != greedy_chain([6, *PROMPT[1:]], 3, VOCAB)
+    assert chain != greedy_chain(PROMPT[1:], 3, VOCAB)

@@ -12,6 +12,8 @@ from rayspec.errors import ModelError
 __all__ = ["engine_config"]
 
 _LARGEST_GRAPH: Final = 512
+# Quantised while loading: a scale per output channel, and one per token for activations.
+_QUANTIZATIONS: Final = {"none": None, "fp8": "fp8_per_channel"}
 
 
 def engine_config(spec: VllmModelSpec) -> Any:
@@ -27,7 +29,7 @@ def engine_config(spec: VllmModelSpec) -> Any:
             model=spec.path,
             skip_tokenizer_init=True,
             dtype=spec.chosen_dtype,
-            quantization=None if spec.quantization == "none" else spec.quantization,
+            quantization=_QUANTIZATIONS[spec.quantization],
             load_format=spec.load_format,
             max_model_len=spec.max_len,
             block_size=spec.chosen_block_size,

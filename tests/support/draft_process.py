@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -22,9 +24,16 @@ ROOT = Path(__file__).parents[2]
 class DraftProcess:
     """Runs `python -m rayspec.draft` with the given options, inside a `with` block."""
 
-    def __init__(self, folder: Path, *options: str, start_timeout_s: float = 120.0) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        start_timeout_s: float = 120.0,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self._folder = folder
         self._options = options
+        self._environment = os.environ | dict(environment or {})
         self._start_timeout_s = start_timeout_s
         self._process: subprocess.Popen[bytes] | None = None
         self.address = ("", 0)
@@ -38,7 +47,7 @@ class DraftProcess:
         log_file = self._folder / "draft.log"
         command = [sys.executable, "-m", "rayspec.draft", *self._options]
         command += ["--port-file", str(port_file), "--log-file", str(log_file)]
-        process = self._process = subprocess.Popen(command, cwd=ROOT)
+        process = self._process = subprocess.Popen(command, cwd=ROOT, env=self._environment)
         deadline = time.monotonic() + self._start_timeout_s
         while not port_file.exists():
             if process.poll() is not None or time.monotonic() > deadline:

@@ -1,4 +1,4 @@
-"""A real vLLM engine on the CPU with rayspec in it, stepped by the test."""
+"""A real vLLM engine with rayspec in it, stepped by the test."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ ATTACH_TIMEOUT_S = 20.0
 class Result:
     """What one request produced; `steps` and `drafted` as vLLM's own metrics count them."""
 
+    prompt: tuple[int, ...]
     tokens: tuple[int, ...]
     text: str
     context: int  # tokens of prompt and output
@@ -45,6 +46,7 @@ class Engine:
 
     def __init__(self, engine: LLMEngine, ext: ExtConfig, stats: LatestStats) -> None:
         self.stats = stats
+        self.config: Any = engine.vllm_config
         self._engine: Any = engine
         self._ext = ext
         self._ids = itertools.count()
@@ -149,23 +151,20 @@ def start_engine(
     k_tiers: Sequence[int] = (),
     interpreted: bool = False,
     asynchronous: bool = False,
+    cuda: bool = False,
     **engine_args: Any,
 ) -> Engine:
     """Start an engine whose processes see `environment`.
 
     An interpreted one is configured as on a GPU: on Model Runner V2, with its Triton kernels in
-    Triton's interpreter.
+    Triton's interpreter. On CUDA vLLM decides about asynchronous scheduling and graphs.
     """
-    base = {
-        "model": str(model),
-        "dtype": "float32",
-        "enforce_eager": True,
-        "disable_log_stats": False,
-        **engine_args,
-    }
+    base = {"model": str(model), "disable_log_stats": False, **engine_args}
+    if not cuda:
+        base = {"dtype": "float32", "enforce_eager": True, **base}
     kwargs = speculative_engine_args(
         base,
-        device="cuda" if interpreted else "cpu",
+        device="cuda" if interpreted or cuda else "cpu",
         num_speculative_tokens=k,
         k_tiers=k_tiers,
         ext=ext,
@@ -180,8 +179,9 @@ def start_engine(
             # This process only makes the configuration; those that run kernels find the backend.
             stack.enter_context(patch("vllm.config.vllm.HAS_TRITON", True))
         config = EngineArgs(**kwargs).create_engine_config()
-        # vLLM turns it off on a CPU, where it gains nothing; the scheduler is the one for GPUs.
-        config.scheduler_config.async_scheduling = asynchronous
+        if not cuda:
+            # vLLM turns it off on a CPU, where it gains nothing; the scheduler is the one for GPUs.
+            config.scheduler_config.async_scheduling = asynchronous
         stats = LatestStats()
         return Engine(LLMEngine.from_vllm_config(config, stat_loggers=[stats.factory]), ext, stats)
 
@@ -190,6 +190,7 @@ def _result(output: Any) -> Result:
     choice = output.outputs[0]
     metrics = choice.spec_decode_metrics.to_dict() if choice.spec_decode_metrics else {}
     return Result(
+        prompt=tuple(output.prompt_token_ids),
         tokens=tuple(choice.token_ids),
         text=choice.text,
         context=len(output.prompt_token_ids) + len(choice.token_ids),

@@ -17,7 +17,9 @@ HOST = "127.0.0.1"
 WAIT_S = 20.0
 
 
-def build(on_event: Callable[[], None] | None = None) -> tuple[GlooTransport, GlooTransport]:
+def build(
+    on_event: Callable[[], None] | None = None, q_size: tuple[int, ...] | None = None
+) -> tuple[GlooTransport, GlooTransport]:
     store, port = host_store(HOST, timeout_s=WAIT_S)
 
     def end(rank: int) -> GlooTransport:
@@ -30,6 +32,7 @@ def build(on_event: Callable[[], None] | None = None) -> tuple[GlooTransport, Gl
             host=HOST,
             timeout_s=WAIT_S,
             on_event=on_event if rank == DRAFT_RANK else None,
+            q_size=q_size,
         )
 
     with ThreadPoolExecutor(2) as pool:
@@ -60,6 +63,22 @@ def test_frames_arrive_in_order_in_both_directions(
             assert received is not None
             assert torch.equal(received, frame(value))
         assert sink.recv(0.0) is None
+
+
+def test_weights_follow_replies_and_nothing_else() -> None:
+    target, draft = build(q_size=(2, 4, 6))
+    for value in range(5):
+        q = torch.full((2, 4, 6), 10 + value, dtype=torch.int32)
+        draft.send(frame(value), q)
+        target.send(frame(value))
+    for value in range(5):
+        assert target.recv(WAIT_S) is not None
+        assert target.q is not None
+        assert torch.equal(target.q, torch.full((2, 4, 6), 10 + value, dtype=torch.int32))
+        assert draft.recv(WAIT_S) is not None
+        assert draft.q is None
+    target.abort()
+    draft.abort()
 
 
 def test_the_peer_sees_an_abort() -> None:

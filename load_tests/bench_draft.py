@@ -89,7 +89,7 @@ def parse() -> argparse.Namespace:
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--replays", type=int, default=20, help="of a round")
-    parser.add_argument("--seconds", type=float, default=90, help="start nothing new after")
+    parser.add_argument("--seconds", type=float, default=80, help="start nothing new after")
     parser.add_argument("--breakdown", action="store_true", help="time per kernel of a step")
     parser.add_argument("--out", type=Path, default=Path("bench_draft.json"))
     parser.add_argument("--plot", type=Path, help="a .png of step times (needs matplotlib)")

@@ -28,7 +28,8 @@ class VllmDraftModel:
     """A causal LM whose KV cache is a pool of blocks; see `base.DraftModel`.
 
     Construction loads the weights. `max_len` is the most tokens that a sequence may have, and
-    `module` the vLLM model for those who read its weights. One thread drives a model.
+    `module` the vLLM model for those who read its weights. One thread drives a model, with the
+    model's device as its current one.
     """
 
     def __init__(self, spec: VllmModelSpec) -> None:
@@ -44,6 +45,8 @@ class VllmDraftModel:
             ids = read_token_ids(spec.vocab_trim, self.vocab_size)
             self._head = trimmed_head(self._head, ids, self._config)
             self.token_ids = ids.to(self.device)
+            if hasattr(self.module, "lm_head"):
+                self.module.lm_head = self._head  # lets the memory of an untied one go
         self._caches = LayerCaches(self._config)
         self.block_size = self._caches.block_size
         self.kv_bytes_per_token = self._caches.block_bytes // self.block_size
@@ -155,6 +158,4 @@ class VllmDraftModel:
         embedding = self._embedding.weight.data_ptr()
         if self._head.weight.data_ptr() != embedding:
             tensors.pop(embedding)
-            if self.token_ids is not None and hasattr(self.module, "lm_head"):
-                tensors.pop(self.module.lm_head.weight.data_ptr(), None)
         return sum(tensors.values())

@@ -136,6 +136,8 @@ def remarks(settings: Settings, groups: list[Group]) -> list[str]:
         )
     elif settings.shares_gpu:
         lines.append("The draft shares a GPU with a tensor-parallel rank of the target.")
+    if settings.device == "cuda" and settings.real:
+        lines.append("Real text; answers run to the full length, beyond where they would end.")
     if not settings.real:
         lines.append(
             f"Dummy weights. Synthetic acceptance A: every draft is accepted with the probability"

@@ -11,10 +11,17 @@ from typing import Any
 from load_tests.bench import systems
 from load_tests.bench.models import Model, Models
 from load_tests.bench.plan import Cell, Group, Turn, Variant, interleave
-from load_tests.bench.process import DraftProcess, EngineProcess, SystemFailed, visible_devices
+from load_tests.bench.process import (
+    DraftProcess,
+    EngineProcess,
+    SystemFailed,
+    TurnFailed,
+    visible_devices,
+)
 from load_tests.bench.readings import draft_reading, link_reading
 from load_tests.bench.settings import Settings
 from rayspec.draft import client
+from rayspec.errors import LinkError
 
 __all__ = ["Controller"]
 
@@ -115,19 +122,34 @@ class Controller:
 
     def _measure(self, group_number: int, group: Group, until: float) -> None:
         turns = [turn for variant in group.variants for turn in self._settings.turns(variant)]
+        dropped: set[Turn] = set()
         for number, turn in interleave(turns, self._settings.rounds):
             if time.monotonic() > until:
                 logger.warning("time is up in round %d of %d", number + 1, self._settings.rounds)
                 return
             engine = self._engines.get(turn.variant)
-            if engine is None:
+            if engine is None or turn in dropped:
                 continue
             try:
                 self._take_turn(engine, turn, number, group_number, until)
+            except (TurnFailed, LinkError) as failure:
+                name = " ".join(filter(None, (turn.system, turn.draft, f"K={turn.k}")))
+                logger.error("%s: %s", name, failure)
+                self.failures[name] = str(failure)
+                dropped.add(turn)
             except SystemFailed as failure:
                 self._fail(turn.variant, failure)
 
     def _take_turn(
+        self, engine: EngineProcess, turn: Turn, number: int, group: int, until: float
+    ) -> None:
+        try:
+            self._measure_cells(engine, turn, number, group, until)
+        finally:
+            if turn.variant.system == "rayspec":
+                engine.call("detach", timeout_s=30.0)
+
+    def _measure_cells(
         self, engine: EngineProcess, turn: Turn, number: int, group: int, until: float
     ) -> None:
         address = self._attach(engine, turn)
@@ -142,8 +164,6 @@ class Controller:
             where |= {"round": number, "group": group, "batch": cell.batch}
             where |= {"acceptance": cell.acceptance, "temperature": cell.temperature}
             self._record(where | self._sample(engine, turn, cell, number, address))
-        if address is not None:
-            engine.call("detach")
 
     def _attach(self, engine: EngineProcess, turn: Turn) -> tuple[str, int] | None:
         if turn.variant.system != "rayspec":

@@ -14,14 +14,18 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DraftProcess", "EngineProcess", "SystemFailed", "visible_devices"]
+__all__ = ["DraftProcess", "EngineProcess", "SystemFailed", "TurnFailed", "visible_devices"]
 
 ROOT = Path(__file__).resolve().parents[2]
 STOP_TIMEOUT_S = 30.0
 
 
 class SystemFailed(Exception):
-    """A process ended, hung, or said that it cannot; the others go on."""
+    """An engine ended or hangs; the others go on."""
+
+
+class TurnFailed(Exception):
+    """A draft is not there, or a living engine said that it cannot; its other turns go on."""
 
 
 def visible_devices(devices: Sequence[int], environment: Mapping[str, str] = os.environ) -> str:
@@ -70,11 +74,14 @@ class EngineProcess:
 
     def ready(self, timeout_s: float) -> dict[str, Any]:
         """Wait until the engine runs and return its facts; raises SystemFailed."""
-        facts: dict[str, Any] = self._answer(timeout_s)
+        try:
+            facts: dict[str, Any] = self._answer(timeout_s)
+        except TurnFailed as failure:
+            raise SystemFailed(str(failure)) from None
         return facts
 
     def call(self, method: str, *arguments: Any, timeout_s: float = 120.0) -> Any:
-        """Call a method of the engine; raises SystemFailed."""
+        """Call a method of the engine; raises TurnFailed and SystemFailed."""
         try:
             self._pipe.send((method, arguments))
         except OSError:
@@ -90,7 +97,7 @@ class EngineProcess:
         except (EOFError, OSError):
             raise SystemFailed(f"engine ended, see {self._log}") from None
         if kind == "error":
-            raise SystemFailed(f"{answer} (see {self._log})")
+            raise TurnFailed(f"{answer} (see {self._log})")
         return answer
 
     def close(self) -> None:
@@ -113,13 +120,13 @@ class DraftProcess:
         self._process = _start(command, environment, log, ())
 
     def address(self, timeout_s: float) -> tuple[str, int]:
-        """Wait until the draft admits targets and return where; raises SystemFailed."""
+        """Wait until the draft admits targets and return where; raises TurnFailed."""
         deadline = time.monotonic() + timeout_s
         while not self._port_file.exists():
             if self._process.poll() is not None:
-                raise SystemFailed(f"draft ended ({self._process.returncode}), see {self._log}")
+                raise TurnFailed(f"draft ended ({self._process.returncode}), see {self._log}")
             if time.monotonic() > deadline:
-                raise SystemFailed(f"draft not ready after {timeout_s:.0f} s, see {self._log}")
+                raise TurnFailed(f"draft not ready after {timeout_s:.0f} s, see {self._log}")
             time.sleep(0.05)
         where = json.loads(self._port_file.read_text())
         return where["host"], where["port"]

@@ -27,8 +27,8 @@ NOTES: Final[Mapping[str, str]] = {
     "colocated": (
         "vLLM's draft_model on the V1 runner, the only one of its two that runs the draft in CUDA "
         "graphs (piecewise: compiled, attention outside); draft tensor parallel as the target, "
-        "which vLLM demands; local argmax instead of gathered logits; no parallel drafting, which "
-        "needs a draft trained for it"
+        "which vLLM demands; no parallel drafting, which needs a draft trained for it; no local "
+        "argmax, which vLLM's Llama does not have"
     ),
     "colocated-v2": (
         "vLLM's draft_model on Model Runner V2, vLLM's own choice: target in full CUDA graphs, "
@@ -116,14 +116,12 @@ def _vllms_own(settings: Settings, models: Models, variant: Variant) -> dict[str
     config: dict[str, Any] = {"num_speculative_tokens": variant.k}
     if variant.system == "ngram":
         return config | {"method": "ngram_gpu", "prompt_lookup_min": 2, "prompt_lookup_max": 4}
-    config |= {
+    return config | {
         "method": "draft_model",
         "model": str(models.drafts[variant.draft].folder),
         "draft_tensor_parallel_size": settings.tp,
+        "draft_sample_method": "probabilistic" if settings.sampling == "sparse" else "greedy",
     }
-    if settings.sampling == "sparse":
-        return config | {"draft_sample_method": "probabilistic"}
-    return config | {"use_local_argmax_reduction": settings.tp > 1}
 
 
 def _ext(settings: Settings, target: Path) -> ExtConfig:
@@ -153,4 +151,10 @@ def link_environment(settings: Settings, end: str) -> dict[str, str]:
     """Return what lets two processes on one GPU talk NCCL: it must take them for two hosts."""
     if not settings.same_gpu_link:
         return {}
-    return {"NCCL_HOSTID": f"rayspec-bench-{end}", "NCCL_SOCKET_IFNAME": "lo"}
+    return {
+        "NCCL_HOSTID": f"rayspec-bench-{end}",
+        "NCCL_NET": "Socket",
+        "NCCL_SOCKET_IFNAME": "lo",
+        # Hardware queues for all streams: what waits must not be in front of what it waits for.
+        "CUDA_DEVICE_MAX_CONNECTIONS": "32",
+    }

@@ -25,6 +25,7 @@ COLUMNS = (
     ("floor_us", "floor µs", "{:.0f}"),
     ("wait_us", "wait µs", "{:.0f}"),
     ("misses", "misses", "{:.0f}"),
+    ("skipped", "skipped", "{:.0f}"),
     ("coverage", "drafted", "{:.0%}"),
     ("rounds", "n", "{:d}"),
     ("spread", "spread", "{:.0%}"),
@@ -45,8 +46,9 @@ LEGEND = """\
 ms/token: of one request while all b decode; TPOT: median over requests from first to last token.
 speedup: plain's ms/token ÷ the system's; η: speedup ÷ tokens per step. per GPU counts the draft's.
 round: one round of K drafts by the draft's clock; floor: K times its weights ÷ copy bandwidth.
-wait: what a step waits for its drafts. drafted: places with a draft; with synthetic acceptance a
-filler is accepted as well, so less than 100 % means that the row looks faster than it is.
+wait: what a step waits for its drafts. misses, skipped: steps that waited the whole deadline, and
+steps that did not wait after one. drafted: places with a draft; with synthetic acceptance a filler
+is accepted as well, so less than 100 % means that the row looks faster than it is.
 n: rounds; spread: (slowest − quickest) ÷ median. K is the system's quickest of those measured."""
 LOSS_LEGEND = """\
 Where a step's time goes, µs; step = plain + verify + round + link + rest. plain: plain's step.
@@ -100,6 +102,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         **row,
         "wait_us": link.get("wait_us"),
         "misses": link.get("misses"),
+        "skipped": link.get("skipped"),
         "coverage": link.get("coverage"),
         "round_us": draft.get("draft_p50_us"),
         "floor_us": draft.get("floor_us"),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -22,11 +23,12 @@ from rayspec.link.protocol import (
     Nack,
     Ping,
     Pong,
+    SetK,
     StepRow,
 )
 from tests.support.link_rig import CountingDrafter
 
-HELLO = Hello(3, 1, slots=4, k_max=4, vocab_size=50, max_len=40, tokenizer_hash="t")
+HELLO = Hello(3, 2, slots=4, k_max=4, vocab_size=50, max_len=40, tokenizer_hash="t")
 SHAPE = FrameShape(4, 4)
 
 
@@ -48,11 +50,13 @@ class FakeControl:
 
 
 class FakeTransport:
+    q = None
+
     def __init__(self) -> None:
         self.mailbox: deque[torch.Tensor] = deque()
         self.sent: list[D2T] = []
 
-    def send(self, frame: torch.Tensor) -> None:
+    def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
         self.sent.append(D2T.unpack(frame, SHAPE))
 
     def recv(self, timeout_s: float) -> torch.Tensor | None:
@@ -63,7 +67,7 @@ class FakeTransport:
 
 
 class Rig:
-    def __init__(self) -> None:
+    def __init__(self, hello: Hello = HELLO) -> None:
         self.control, self.transport, self.counters = (
             FakeControl(),
             FakeTransport(),
@@ -71,7 +75,7 @@ class Rig:
         )
         self.drafter = CountingDrafter()
         control: Any = self.control
-        self.peer = Peer(control, self.transport, HELLO, self.drafter, self.counters)
+        self.peer = Peer(control, self.transport, hello, self.drafter, self.counters)
 
     def say(self, *messages: Message, alive: bool = True) -> None:
         """Let messages arrive on the control channel."""
@@ -79,9 +83,11 @@ class Rig:
         with pytest.raises(LinkClosed, match="end of the test"):
             self.peer.listen(lambda: None, lambda: alive, timeout_s=60.0)
 
-    def tell(self, step: int, *rows: StepRow, cseq: int = 0, epoch: int = 3, **more: int) -> None:
+    def tell(
+        self, step: int, *rows: StepRow, cseq: int = 0, epoch: int = 3, k: int = 4, **more: int
+    ) -> None:
         """Let a step arrive."""
-        self.transport.mailbox.append(T2D(epoch, step, cseq, 4, rows, **more).pack(SHAPE))
+        self.transport.mailbox.append(T2D(epoch, step, cseq, k, rows, **more).pack(SHAPE))
 
     def tokens(self, slot: int) -> list[int]:
         (live,) = [sequence for sequence in self.drafter.live if sequence.slot == slot]
@@ -109,6 +115,29 @@ def test_of_the_steps_that_wait_only_the_newest_is_answered(rig: Rig) -> None:
     requests = rig.peer.requests(newest)
     rig.peer.reply(newest, requests, rig.drafter.draft(requests), 12)
     assert rig.transport.sent == [D2T(3, 20, 12, [StepRow(0, 1, (21, 22, 23, 24))])]
+
+
+def test_over_nccl_every_step_that_wants_drafts_is_answered_once() -> None:
+    rig = Rig(replace(HELLO, transport="nccl"))
+    rig.say(add(1, 0, 10))
+    rig.tell(1, StepRow(0, 1, (11,)), cseq=1)
+    rig.tell(2, StepRow(0, 1, (12,)), cseq=1, k=0)
+    rig.tell(3, StepRow(0, 1, (13,)), cseq=1)
+    rig.tell(4, StepRow(0, 1, (14,)), cseq=2)
+    assert rig.peer.advance() is None  # the newest waits for its messages
+    assert [(reply.step, reply.rows[0].tokens) for reply in rig.transport.sent] == [
+        (1, ()),
+        (3, ()),
+    ]
+    rig.say(SetK(2, 0, 1, 2))
+    newest = rig.peer.advance()
+    assert newest is not None
+    requests = rig.peer.requests(newest)
+    rig.peer.reply(newest, requests, rig.drafter.draft(requests), 1)
+    assert [reply.step for reply in rig.transport.sent] == [1, 3, 4]
+    rig.tell(5, StepRow(0, 1), cseq=2, k=0)
+    assert rig.peer.advance() is None
+    assert rig.tokens(0) == [10, 11, 12, 13, 14]
 
 
 def test_a_step_waits_for_its_messages(rig: Rig) -> None:

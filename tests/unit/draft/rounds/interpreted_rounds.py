@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 
+from rayspec.draft.rounds.drafter import RoundsDrafter
 from rayspec.draft.rounds.spec import RoundsSpec
+from rayspec.draft.server import DraftServer
+from rayspec.draft.spec import DraftServerSpec
 from rayspec.errors import ConfigError, LinkError, LinkRefused
 from rayspec.link.protocol import T2D, Nack, StepRow
-from tests.support.hash_model import greedy_chain
+from tests.support import link_rig
+from tests.support.hash_model import HashModel, greedy_chain
+from tests.support.link_rig import SPEC
 from tests.support.rounds_rig import VOCAB, Rig, random_run
 
 PROMPT = [5, 6, 7, 8, 9, 10, 11, 12, 13]
@@ -235,6 +241,37 @@ def test_a_trimmed_head_drafts_tokens_not_columns() -> None:
     frame, _ = target.transport.sent.popleft()
     assert set(frame[1, 2:6].tolist()) <= set(ids)
     rig.close()
+
+
+def test_a_server_answers_targets_over_the_link() -> None:
+    load = partial(HashModel, vocab_size=SPEC.vocab_size, max_len=SPEC.max_len)
+    spec = RoundsSpec(rows=2, max_len=SPEC.max_len, targets=2)
+    server = DraftServer(
+        RoundsDrafter(load, spec),
+        DraftServerSpec(vocab_size=SPEC.vocab_size, tokenizer_hash="t", k_max=4, max_slots=4),
+    )
+    server.start()
+    assert server.spec.transports == ("gloo",)
+    targets = [link_rig.Target(), link_rig.Target()]
+    for target in targets:
+        target.attach(server.admit(SPEC.hello(1)))
+        target.begin(1, *PROMPT)
+    for token in range(6):
+        for target in targets:
+            drafts = target.step(s1=[token])
+            assert drafts is not None
+            got = drafts[1]
+            assert got == greedy_chain(target.requests[1][1], len(got), SPEC.vocab_size)
+    assert len(got) == 4
+    stats = server.stats()
+    assert (stats.links, stats.nacks, stats.errors) == (2, 0, 0)
+    assert stats.on_device.rows_used == 2
+    assert stats.on_device.step_p50_us > 0
+    targets[0].link.close()
+    link_rig.wait_until(lambda: server.stats().on_device.rows_used == 1, "release")
+    assert len((targets[1].step(s1=[9]) or {})[1]) == 4
+    server.close()
+    targets[1].link.close()
 
 
 @pytest.mark.parametrize(

@@ -89,13 +89,26 @@ def v2_tp2(host: EngineHost, tiny: Path) -> Iterator[Engine]:
     assert all(status["errors"] == {} for status in engine.rpc("rayspec_status"))
 
 
-def start_v2(model: Path, ranks: int) -> Engine:
+@pytest.fixture
+def v2_shards(host: EngineHost, tiny: Path) -> Iterator[Engine]:
+    """One rank whose slots two drafts share, with the scheduler a step ahead."""
+    engine = host.get("v2_shards", lambda: start_v2(tiny, 1, shards=2))
+    yield engine
+    assert engine.status()["errors"] == {}
+
+
+def start_v2(model: Path, ranks: int, *, shards: int = 1) -> Engine:
     threads = THREADS if ranks == 1 else {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
     return start_engine(
         model,
-        ext=ExtConfig(deadline_s=1.5, checksum=True, tokenizer_hash=tokenizer_hash(model)),
+        ext=ExtConfig(
+            deadline_s=1.5,
+            checksum=True,
+            tokenizer_hash=tokenizer_hash(model),
+            draft_shards=shards,
+        ),
         interpreted=True,
-        asynchronous=ranks > 1,
+        asynchronous=ranks > 1 or shards > 1,
         k=3,
         k_tiers=(1,),
         environment=threads,

@@ -107,3 +107,28 @@ def test_two_ranks_with_asynchronous_scheduling(
     first, second = v2_tp2.rpc("rayspec_status")
     assert first["accepted"] / first["drafted"] > 0.9
     assert second["state"] == "disabled"  # the link is on the first rank alone
+
+
+def test_two_drafts_share_the_slots(
+    v2_shards: Engine, reference: list[tuple[int, ...]], tiny: Path, tmp_path: Path
+) -> None:
+    expected = expect(v2_shards, reference)
+    options = ("--kind", "model", "--model", str(tiny), "--threads", "1")
+    drafts = [DraftProcess(tmp_path / str(number), *options) for number in range(2)]
+    with drafts[0], drafts[1]:
+        for shard, draft in enumerate(drafts):
+            v2_shards.attach(draft, shard)
+        results = v2_shards.run(PROMPTS, GREEDY)
+        assert [draft.stats()["mismatches"] for draft in drafts] == [0, 0]
+        shards = v2_shards.status()["shards"]
+        assert all(shard["drafted"] > 0 for shard in shards)
+
+        def act(step: int, _: Sequence[str]) -> None:
+            if step == 4:
+                drafts[0].kill()
+
+        alone = v2_shards.run(PROMPTS, GREEDY, act)
+        assert v2_shards.wait_for("detached")["attached"]
+        assert v2_shards.status()["shards"][1]["drafted"] > shards[1]["drafted"]
+    assert [r.tokens for r in results] == expected
+    assert [r.tokens for r in alone] == expected

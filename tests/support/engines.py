@@ -91,14 +91,14 @@ class Engine:
     def hello(self) -> Hello:
         return link_spec(self._engine.vllm_config, self._ext).hello(next(self._epochs))
 
-    def attach(self, draft: DraftProcess) -> None:
-        """Attach and wait until the link is ready."""
-        self.rpc("rayspec_attach", asdict(draft.admit(self.hello())))
-        self.wait_for("ready")
+    def attach(self, draft: DraftProcess, shard: int = 0) -> None:
+        """Attach a shard and wait until its link is ready."""
+        self.rpc("rayspec_attach", asdict(draft.admit(self.hello())), shard)
+        self.wait_for("ready", shard=shard)
 
-    def wait_for(self, *states: str) -> dict[str, Any]:
+    def wait_for(self, *states: str, shard: int = 0) -> dict[str, Any]:
         deadline = time.monotonic() + ATTACH_TIMEOUT_S
-        while (status := self.status())["state"] not in states:
+        while (status := self.status())["shards"][shard]["state"] not in states:
             assert time.monotonic() < deadline, status
             time.sleep(0.02)
         return status

@@ -72,6 +72,7 @@ def _fused(choice: ModelChoice) -> DraftModel:
 
     device = torch.device(choice.device)
     if device.type == "cuda":
+        device = torch.device("cuda", device.index or 0)
         torch.cuda.set_device(device)
     ids = None
     if choice.vocab_trim is not None:

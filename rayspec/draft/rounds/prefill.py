@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sys
 import threading
 import time
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ logger = logging.getLogger(__name__)
 
 _SMALLEST: Final = 32
 _LARGEST: Final = 1024
+_SWITCH_S: Final = 200e-6
 
 
 @dataclass(slots=True, eq=False)
@@ -91,16 +93,19 @@ class Prefiller:
 
         Its blocks are those of the spare row: the content of block 0 counts for nothing.
         """
-        spare = len(self._tables) - 1
-        longest = min(self._tokens.shape[1], self._tables.shape[1] * self._model.block_size)
-        for size in {min(size, longest) for size in (_SMALLEST, _LARGEST)}:
-            self._model.prefill(self._tokens[spare, :size], 0, self._tables[spare])
         if self._cuda:
             self._stream = torch.cuda.Stream(self._model.device, priority=0)
+            # The allocator keeps memory by stream: the pieces' own has to have it.
+            with torch.cuda.stream(self._stream):
+                self._warm_up()
+            # The step loop must get its turn between two calls of this thread, not after 5 ms.
+            sys.setswitchinterval(_SWITCH_S)
             self._thread = threading.Thread(
                 target=self._run, name="rayspec-draft-prefill", daemon=True
             )
             self._thread.start()
+        else:
+            self._warm_up()
 
     def submit(self, piece: Piece, after: Any) -> None:
         """Begin a piece once the event `after` is reached; there is one at a time."""
@@ -130,6 +135,12 @@ class Prefiller:
             self._jobs.put(None)
             self._thread.join()
             self._thread = None
+
+    def _warm_up(self) -> None:
+        spare = len(self._tables) - 1
+        longest = min(self._tokens.shape[1], self._tables.shape[1] * self._model.block_size)
+        for size in sorted({min(size, longest) for size in (_SMALLEST, _LARGEST)}):
+            self._model.prefill(self._tokens[spare, :size], 0, self._tables[spare])
 
     def _run(self) -> None:
         torch.cuda.set_device(self._model.device)

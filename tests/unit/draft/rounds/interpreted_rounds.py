@@ -256,13 +256,16 @@ def test_a_server_answers_targets_over_the_link() -> None:
     for target in targets:
         target.attach(server.admit(SPEC.hello(1)))
         target.begin(1, *PROMPT)
-    for token in range(6):
-        for target in targets:
+    for target in targets:
+        got: list[int] = []
+        for token in range(100):  # until it is prefilled
             drafts = target.step(s1=[token])
             assert drafts is not None
             got = drafts[1]
             assert got == greedy_chain(target.requests[1][1], len(got), SPEC.vocab_size)
-    assert len(got) == 4
+            if len(got) == 4:
+                break
+        assert len(got) == 4
     stats = server.stats()
     assert (stats.links, stats.nacks, stats.errors) == (2, 0, 0)
     assert stats.on_device.rows_used == 2

@@ -9,6 +9,7 @@ import torch
 
 from rayspec.link.counters import LinkCounters
 from rayspec.link.frames import D2T, FrameShape
+from rayspec.link.patience import Patience
 from rayspec.link.transport import Transport
 
 __all__ = ["Replies", "Reply"]
@@ -24,10 +25,7 @@ class Reply:
 
 
 class Replies:
-    """Sends frames and collects what answers them.
-
-    After a miss the draft is lagging: nothing is waited for until it has answered the newest step.
-    """
+    """Sends frames and collects what answers them; `Patience` says which steps wait."""
 
     def __init__(
         self,
@@ -37,21 +35,26 @@ class Replies:
         deadline_s: float,
         counters: LinkCounters,
     ) -> None:
-        self.lagging = False
+        self._patience = Patience()
         self._transport = transport
         self._shape = shape
         self._epoch = epoch
         self._deadline_s = deadline_s
         self._counters = counters
-        self._step = 0
+        self._asked = 0  # the newest step that wanted drafts
+        self._answered = 0  # the newest that a reply was seen for, however late
+
+    @property
+    def lagging(self) -> bool:
+        """Whether the newest step that wanted drafts got none."""
+        return self._patience.lagging
 
     def catch_up(self) -> int | None:
-        """Drop late replies; return the newest step if one of them answers it."""
+        """Drop late replies; return the newest step that wanted drafts if one answers it."""
         answered = None
         while (reply := self._next(0.0)) is not None:
             if self._answers_newest(reply):
-                self.lagging = False
-                answered = self._step
+                answered = self._answered = self._asked
             else:
                 self._counters.stale += 1
         return answered
@@ -59,19 +62,21 @@ class Replies:
     def ask(self, step: int, frame: torch.Tensor, *, expect: bool) -> Reply | None:
         """Send a step's frame and return its reply, or None when there is none in time."""
         start = time.perf_counter()
-        self._step = step
         self._transport.send(frame)
         self._counters.sent += 1
         if not expect:
             return None
-        if self.lagging:
-            self._counters.skipped += 1
-            return None
-        reply = self._await(start + self._deadline_s)
+        waits = self._patience.waits(caught_up=self._answered == self._asked)
+        self._asked = step
+        reply = self._await(start + self._deadline_s) if waits else None
+        self._patience.learn(in_time=reply is not None)
         if reply is None:
-            self._counters.misses += 1
-            self.lagging = True
+            if waits:
+                self._counters.misses += 1
+            else:
+                self._counters.skipped += 1
             return None
+        self._answered = step
         self._counters.received += 1
         self._counters.round_trip.add((time.perf_counter() - start) * 1e6)
         self._counters.draft.add(reply.content.t_draft_us)
@@ -94,4 +99,4 @@ class Replies:
         return Reply(D2T.unpack(frame, self._shape), frame, self._transport.q)
 
     def _answers_newest(self, reply: Reply) -> bool:
-        return reply.content.epoch == self._epoch and reply.content.step == self._step
+        return reply.content.epoch == self._epoch and reply.content.step == self._asked

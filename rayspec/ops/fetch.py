@@ -9,6 +9,7 @@ from triton.language.extra.cuda import globaltimer
 
 from rayspec.link.channel import Inbox
 from rayspec.link.frames import D2T_MAGIC
+from rayspec.link.patience import MOST_SKIPPED
 from rayspec.ops.outcome import Outcome
 from rayspec.ops.state import COUNTERS, SLOT_FIELDS, ExchangeState
 
@@ -28,8 +29,11 @@ def await_reply(
 
     Without polling the reply is there already, or it is not, and nothing waits.
 
-    After a miss it holds the stream no more until the draft has answered `asked_before`, the newest
-    earlier step that asked for drafts.
+    Which steps wait is `rayspec.link.patience.Patience`'s rule: after a miss some do not, twice as
+    many after each further one, at most 256; a reply in time, or once that the draft has answered
+    `asked_before`, ends that. So a draft that is always too slow costs the 257th part of a deadline
+    per step in the long run. `asked_before` is the newest earlier step that asked for drafts, 0 for
+    the first of an attachment, which starts afresh.
     """
     _await_reply[(1,)](
         inbox.arrived,
@@ -49,6 +53,7 @@ def await_reply(
         WAIT_NS=COUNTERS.index("wait_ns"),
         DRAFT_US=COUNTERS.index("draft_us"),
         LAGGING=COUNTERS.index("lagging"),
+        MOST_SKIPPED=MOST_SKIPPED,
         num_warps=1,
     )
 
@@ -125,16 +130,22 @@ def _await_reply(  # type: ignore[no-untyped-def]
     WAIT_NS: tl.constexpr,
     DRAFT_US: tl.constexpr,
     LAGGING: tl.constexpr,
+    MOST_SKIPPED: tl.constexpr,
 ):
     one = tl.full((), 1, tl.int64)
     # One thread reads and tells the others, past the first-level cache; acquire orders the reads
     # of the frame, here and in the next kernel, behind it.
     seen = tl.atomic_add(arrived, 0, sem="acquire", scope="gpu")
-    lagging = tl.load(flow + 1)
-    if seen >= asked_before:
-        lagging = 0
+    known = asked_before > 0
+    left = tl.where(known, tl.load(flow + 1), 0)
+    penalty = tl.maximum(tl.where(known, tl.load(flow + 2), 1), 1)
+    believed = tl.where(known, tl.load(flow + 3), 0)
+    if (left > 0) & (believed == 0) & (seen >= asked_before):
+        left = 0
+        believed = 1
+    waits = left == 0
     if POLL:  # noqa: SIM102 - settled when compiled
-        if (lagging == 0) & (seen < step):
+        if waits & (seen < step):
             begun = globaltimer()
             waited = begun - begun
             while (seen < step) & (waited < DEADLINE_NS):
@@ -142,8 +153,12 @@ def _await_reply(  # type: ignore[no-untyped-def]
                 waited = globaltimer() - begun
             tl.atomic_add(counters + WAIT_NS, waited)
     usable = 0
+    lagging = 1
     if seen >= step:
         lagging = 0
+        left = 0
+        believed = 0
+        penalty = tl.maximum(penalty // 2, 1)
         fits = tl.load(frame, volatile=True) == MAGIC
         fits = fits & (tl.load(frame + 1, volatile=True) == epoch)
         fits = fits & (tl.load(frame + 2, volatile=True) == step)
@@ -154,13 +169,17 @@ def _await_reply(  # type: ignore[no-untyped-def]
         else:
             tl.atomic_add(counters + STALE, one)
     else:
-        if lagging == 0:
+        if waits:
             tl.atomic_add(counters + MISSES, one)
+            left = penalty
+            penalty = tl.minimum(penalty * 2, MOST_SKIPPED)
         else:
             tl.atomic_add(counters + SKIPPED, one)
-        lagging = 1
+            left -= 1
     tl.store(flow, usable)
-    tl.store(flow + 1, lagging)
+    tl.store(flow + 1, left)
+    tl.store(flow + 2, penalty)
+    tl.store(flow + 3, believed)
     tl.store(counters + LAGGING, lagging)
 
 

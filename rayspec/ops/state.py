@@ -63,14 +63,15 @@ class Figures:
 class ExchangeState:
     """Tensors that live as long as the engine, whatever draft is attached.
 
-    `slots` [S, 4] int32, see `SLOT_FIELDS`; `flow` [2] int32: the newest reply is usable, the draft
-    lags; `counters` [8 + 2K] int64. Written by kernels in the order of the main stream.
+    `slots` [S, 4] int32, see `SLOT_FIELDS`; `flow` [4] int32: the newest reply is usable, then what
+    `Patience` remembers (steps left that do not wait, penalty, believed to have caught up);
+    `counters` [8 + 2K] int64. Written by kernels in the order of the main stream.
     """
 
     def __init__(self, slots: int, k_max: int, device: torch.device) -> None:
         self.k_max = k_max
         self.slots = torch.zeros((slots, SLOT_FIELDS), dtype=torch.int32, device=device)
-        self.flow = torch.zeros(2, dtype=torch.int32, device=device)
+        self.flow = torch.zeros(4, dtype=torch.int32, device=device)
         self.counters = torch.zeros(len(COUNTERS) + 2 * k_max, dtype=torch.int64, device=device)
         self._snapshot = _Snapshot(self.counters)
 

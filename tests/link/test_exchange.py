@@ -68,7 +68,7 @@ def test_per_request_k(target: Target) -> None:
     assert target.step(s1=[21]) == {0: [11, 12, 13, 14], 1: []}
 
 
-def test_a_slow_draft_costs_one_deadline_and_recovers(
+def test_a_slow_draft_costs_few_deadlines_and_recovers(
     server: DraftServer, drafter: CountingDrafter
 ) -> None:
     target = Target(replace(SPEC, deadline_s=0.2))
@@ -80,7 +80,7 @@ def test_a_slow_draft_costs_one_deadline_and_recovers(
     for token in range(11, 31):
         assert target.step(s0=[token]) is None
     stats = target.link.stats()
-    assert (stats.misses, stats.skipped) == (1, 20)
+    assert (stats.misses, stats.skipped) == (5, 16)  # the steps 1, 3, 6, 11 and 20 waited
     drafter.gate.set()
     wait_until(lambda: server.stats().frames == 21, "the draft to catch up")
     answers: list[dict[int, list[int]] | None] = []

@@ -68,7 +68,7 @@ def test_a_killed_draft_is_seen_at_once_and_replaced(
     target.link.close()
 
 
-def test_a_stopped_draft_costs_one_deadline_and_comes_back(
+def test_a_stopped_draft_costs_few_deadlines_and_comes_back(
     drafts: tuple[DraftProcess, DraftProcess],
 ) -> None:
     draft = drafts[1]
@@ -85,7 +85,8 @@ def test_a_stopped_draft_costs_one_deadline_and_comes_back(
         target.begin(1, *range(200))
         stats = target.link.stats()
         assert stats.state is LinkState.READY
-        assert (stats.misses, stats.lagging) == (before.misses, True)
+        assert stats.lagging
+        assert stats.misses - before.misses <= 8  # after 1, 2, 4, … 128 steps that did not
     finally:
         draft.resume()
     wait_until(lambda: (target.step() or {}).get(0) == [3, 4, 5, 6], "answers after SIGCONT")

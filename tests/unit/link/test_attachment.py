@@ -147,19 +147,29 @@ def test_more_drafts_than_wanted_are_cut(rig: Rig) -> None:
     assert rig.exchange(k_want=2) == {1: [1, 2]}
 
 
-def test_a_slow_draft_costs_one_deadline(rig: Rig) -> None:
-    assert rig.exchange() is None
-    for _ in range(5):
+def test_a_slow_draft_costs_ever_fewer_deadlines(rig: Rig) -> None:
+    for _ in range(8):
         assert rig.exchange() is None
-    assert (rig.counters.misses, rig.counters.skipped) == (1, 5)
+    assert (rig.counters.misses, rig.counters.skipped) == (3, 5)  # 1, 3 and 6 waited
     rig.late(reply(4, StepRow(1, 5, (8,))))  # not the newest: still behind
     assert rig.exchange() is None
     assert rig.counters.skipped == 6
-    rig.late(reply(7, StepRow(1, 5, (8,))))
-    rig.transport.script[8] = [reply(8, StepRow(1, 5, (9,)))]
+    rig.late(reply(9, StepRow(1, 5, (8,))))
+    rig.transport.script[10] = [reply(10, StepRow(1, 5, (9,)))]
     assert rig.exchange() == {1: [9]}
     assert not rig.attachment.lagging
-    assert [step.step for step in rig.transport.steps] == list(range(1, 9))
+    assert [step.step for step in rig.transport.steps] == list(range(1, 11))
+
+
+def test_a_late_reply_is_known_by_the_step_that_asked(rig: Rig) -> None:
+    for _ in range(6):
+        rig.exchange()
+    misses = rig.counters.misses
+    assert rig.exchange(k_want=0) == {}
+    rig.late(reply(6, StepRow(1, 5, (8,))))
+    rig.transport.script[8] = [reply(8, StepRow(1, 5, (9,)))]
+    assert rig.exchange() == {1: [9]}
+    assert rig.counters.misses == misses
 
 
 def test_a_step_that_wants_nothing_is_told_and_waits_for_nothing(rig: Rig) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import pytest
 import torch
 
 from rayspec.link.channel import Inbox
+from rayspec.link.patience import Patience
 from rayspec.link.protocol import D2T, FrameShape, StepRow
 from rayspec.ops.fetch import await_reply, fetch_drafts
 from rayspec.ops.outcome import Outcome
@@ -136,7 +138,7 @@ def test_a_reply_of_another_step_is_stale(rig: Rig, change: dict[str, int]) -> N
     assert (rig.link["received"], rig.link["stale"]) == (0, 1)
 
 
-def test_after_a_miss_nothing_is_waited_for_until_the_draft_caught_up(rig: Rig) -> None:
+def test_after_a_miss_ever_fewer_steps_wait(rig: Rig) -> None:
     def seen() -> tuple[int, int, int, int]:
         link = rig.link
         return link["received"], link["misses"], link["skipped"], link["lagging"]
@@ -150,14 +152,47 @@ def test_after_a_miss_nothing_is_waited_for_until_the_draft_caught_up(rig: Rig) 
     assert seen() == (1, 1, 1, 1)
     rig.answer(2)  # late, and not the newest
     rig.wait(4, 3)
-    assert seen() == (1, 1, 2, 1)
+    assert seen() == (1, 2, 1, 1)
     rig.answer(4)
-    rig.wait(5, 4)  # it is waited for again, in vain
-    assert seen() == (1, 2, 2, 1)
+    rig.wait(5, 4)  # it caught up, so it is waited for again, in vain
+    assert seen() == (1, 3, 1, 1)
     rig.answer(6, StepRow(0, 10, (9,)))  # it was quicker than the lag
     rig.wait(6, 5)
-    assert seen() == (2, 2, 2, 0)
+    assert seen() == (2, 3, 1, 0)
     assert rig.fetch([0])[0] == [9, 50, 50, 1]
+
+
+@pytest.mark.parametrize("chance", [0.0, 0.01, 0.3, 0.7, 1.0])
+def test_the_device_is_as_patient_as_the_host(rig: Rig, chance: float) -> None:
+    """Every step is answered in time, before the next one, or never."""
+    draws = random.Random(int(chance * 100))
+    patience, answered = Patience(), 0
+    misses = skipped = 0
+    for step in range(1, 601):
+        waits = patience.waits(caught_up=answered == step - 1)
+        in_time, late = draws.random() < chance, draws.random() < 0.3
+        if in_time:
+            answered = step
+            rig.answer(step)
+        rig.wait(step, step - 1)
+        patience.learn(in_time=in_time)
+        misses += waits and not in_time
+        skipped += not waits and not in_time
+        link = rig.link
+        assert (link["misses"], link["skipped"]) == (misses, skipped)
+        assert link["lagging"] == patience.lagging
+        if late and not in_time:
+            answered = step
+            rig.answer(step)
+
+
+def test_another_attachment_begins_afresh(rig: Rig) -> None:
+    for step in range(1, 10):
+        rig.wait(step, step - 1)
+    before = rig.link["misses"]
+    rig.wait(1)
+    assert rig.link["misses"] == before + 1
+    assert rig.state.flow.tolist() == [0, 1, 2, 0]
 
 
 def test_shards_leave_each_others_rows_alone(rig: Rig) -> None:

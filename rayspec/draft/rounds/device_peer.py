@@ -11,8 +11,9 @@ import torch
 from rayspec.draft.counters import DraftCounters
 from rayspec.draft.mirror import DraftSequence, Mirror
 from rayspec.draft.peer import PeerBase
-from rayspec.draft.rounds.engine import Round, RoundsEngine
+from rayspec.draft.rounds.engine import RoundsEngine
 from rayspec.draft.rounds.paths import Arrival, FramePath
+from rayspec.draft.rounds.ring import Round
 from rayspec.draft.rounds.rows import TargetSlots
 from rayspec.errors import LinkError
 from rayspec.link.control import ControlChannel

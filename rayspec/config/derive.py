@@ -125,7 +125,7 @@ def _speculation(config: AppConfig, settings: LaneConfig, device: Device) -> Spe
     deadline_ms = settings.draft_deadline_ms
     spec = SpeculationSpec(
         num_speculative_tokens=highest,
-        k_tiers=tuple(sorted({0, highest, *(settings.k_tiers or ())})),
+        k_tiers=_k_tiers(settings),
         draft_deadline_s=_DEADLINE_S[carrier] if deadline_ms is None else deadline_ms / 1000,
         transport=carrier,
     )
@@ -139,6 +139,10 @@ def _speculation(config: AppConfig, settings: LaneConfig, device: Device) -> Spe
     )
 
 
+def _k_tiers(settings: SpeculativeLaneConfig) -> tuple[int, ...]:
+    return tuple(sorted({0, settings.num_speculative_tokens, *(settings.k_tiers or ())}))
+
+
 def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
     draft = config.draft
     if draft is None or config.speculative is None:
@@ -147,6 +151,9 @@ def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
         kind=draft.kind,
         target_model=config.model,
         k_max=config.speculative.num_speculative_tokens,
+        k_tiers=_k_tiers(config.speculative),
+        targets=config.speculative.num_replicas,
+        target_slots=config.speculative.max_num_seqs,
         slots=config.speculative.num_replicas * config.speculative.max_num_seqs,
         max_len=config.max_model_len,
         device=draft_device(draft, device),

@@ -67,12 +67,16 @@ class DraftSpec:
 
     There are `replicas` of them, each with its own GPUs and its share of every target's sequences;
     `slots` sequences of `max_len` tokens (None: the target model's own limit) have a KV cache in
-    each.
+    each. There are `targets` engines of `target_slots` sequences, which ask for one of `k_tiers`
+    drafts, up to `k_max`.
     """
 
     kind: DraftKind
     target_model: str
     k_max: int
+    k_tiers: tuple[int, ...]
+    targets: int
+    target_slots: int
     slots: int
     max_len: int | None
     device: Device

@@ -42,6 +42,8 @@ def main(argv: list[str] | None = None) -> int:
         kv_gib=options.kv_gib,
         sampling=options.sampling,
         top_m=options.top_m,
+        targets=options.targets,
+        k_tiers=options.k_tiers,
     )
     server = DraftServer(
         drafter,
@@ -50,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
             vocab_size=vocab_size,
             tokenizer_hash=tokenizer_hash,
             k_max=options.k_max,
+            max_slots=options.target_slots,
         ),
     )
     stop = threading.Event()
@@ -74,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--vocab-size", type=int, help="vocabulary size (kind random)")
     parser.add_argument("--slots", type=int, default=16, help="sequences with a KV cache")
     parser.add_argument("--max-len", type=int, default=2048, help="tokens in a KV cache")
-    parser.add_argument("--k-max", type=int, default=16)
+    parser.add_argument("--k-max", type=int, default=16, help="most drafts of a step")
+    parser.add_argument(
+        "--target-slots", type=int, default=1024, help="most sequences of one target"
+    )
     parser.add_argument("--threads", type=int, help="torch threads (kind model)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N (kind model)")
     parser.add_argument("--log-file")
@@ -94,6 +100,14 @@ def _parser() -> argparse.ArgumentParser:
         "--fused",
         action=argparse.BooleanOptionalAction,
         help="decode with rayspec's own kernels; by default where they support the model",
+    )
+    on_cuda.add_argument("--targets", type=int, default=4, help="targets attached together")
+    on_cuda.add_argument(
+        "--k-tiers",
+        type=int,
+        nargs="+",
+        metavar="K",
+        help="draft lengths that targets ask for; by default any",
     )
     on_cuda.add_argument("--kv-gib", type=float, help="memory of the KV cache")
     on_cuda.add_argument("--sampling", choices=("greedy", "sparse"), default="greedy")

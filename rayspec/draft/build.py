@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final, Literal
 
@@ -35,12 +36,15 @@ def build_drafter(
     kv_gib: float | None = None,
     sampling: str = "greedy",
     top_m: int = 32,
+    targets: int = 4,
+    k_tiers: Sequence[int] | None = None,
 ) -> tuple[Drafter | DeviceDrafter, int | None, str | None]:
     """Return the drafter, and the vocabulary size and tokenizer hash its targets must have.
 
     None stands for any: prompt lookup copies tokens and does not care what they mean. The engine
     `auto` is vllm, which drafts in rounds on a device, with CUDA and transformers without; what
-    follows `engine` is for vllm alone.
+    follows `engine` is for vllm alone: it serves up to `targets` targets, and has a graph for each
+    of `k_tiers`, None for any draft length.
     """
     match kind:
         case "ngram":
@@ -71,6 +75,8 @@ def build_drafter(
             vocab_trim=vocab_trim,
             load_format=load_format,
             fused=fused,
+            targets=targets,
+            k_tiers=None if k_tiers is None else tuple(k_tiers),
         )
     else:
         for name, value, plain in (
@@ -114,6 +120,8 @@ def _rounds(
     device: str,
     top_m: int,
     kv_gib: float | None,
+    targets: int,
+    k_tiers: tuple[int, ...] | None,
     **choice: Any,
 ) -> DeviceDrafter:
     from rayspec.draft.identity import model_max_len
@@ -122,6 +130,14 @@ def _rounds(
     from rayspec.draft.rounds.spec import RoundsSpec
 
     longest = min(max_len, model_max_len(model))
-    spec = RoundsSpec(rows=slots, max_len=longest, top_m=top_m, kv_gib=kv_gib)
+    spec = RoundsSpec(
+        rows=slots,
+        max_len=longest,
+        top_m=top_m,
+        kv_gib=kv_gib,
+        # One that comes back may do so before its end is noticed.
+        targets=2 * targets,
+        k_tiers=k_tiers,
+    )
     chosen = ModelChoice(path=model, device=device, max_len=longest, max_rows=slots, **choice)
     return RoundsDrafter(partial(load_draft_model, chosen), spec)

@@ -87,6 +87,8 @@ def start_server(spec: DraftSpec) -> DraftServer:
         kv_gib=spec.kv_gib,
         sampling=spec.sampling,
         top_m=spec.top_m,
+        targets=spec.targets,
+        k_tiers=spec.k_tiers,
         ngram_min=spec.ngram_min,
         ngram_max=spec.ngram_max,
     )
@@ -97,6 +99,7 @@ def start_server(spec: DraftSpec) -> DraftServer:
             vocab_size=model_vocab_size(target),
             tokenizer_hash=tokenizer_hash(target),
             k_max=spec.k_max,
+            max_slots=spec.target_slots,
         ),
     )
     server.start()

@@ -23,5 +23,5 @@ class RoundsDrafter:
 
     def loop(self, counters: DraftCounters, *, k_max: int, max_slots: int) -> RoundsLoop:
         """Return a loop over an engine of its own."""
-        engine = RoundsEngine(self._load, self.spec.bounded(k_max=k_max, max_slots=max_slots))
+        engine = RoundsEngine(self._load, self.spec.serving(k_max=k_max, max_slots=max_slots))
         return RoundsLoop(engine, counters, cuda=cuda_is_there())

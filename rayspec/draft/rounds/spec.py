@@ -12,17 +12,20 @@ __all__ = ["RoundsSpec"]
 # Tokens of a step row and of a round's drafts, as powers of two that kernels are built for.
 _LARGEST_K: Final = 62
 _LARGEST_TOP: Final = 64
+# Slots of a target that every place of a batch looks through at once.
+_MOST_SLOTS: Final = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoundsSpec:
     """How many sequences draft, how far, and how their tokens are chosen.
 
-    `rows` sequences have a KV cache at one time and those beyond wait. `max_slots` and `targets`
-    bound what can be attached. With `top_m` the drafts of requests with a temperature are sampled
-    from their `top_m` most likely tokens; 0 drafts greedily. `kv_gib` None takes what `rows`
-    sequences of `max_len` need, but at most half of the device's free memory. A piece of prefill
-    is sized to take `piece_us` on the device.
+    `rows` sequences have a KV cache at one time and those beyond wait. Up to `targets` targets are
+    attached, with `targets` * `max_slots` slots together; every round looks at `max_slots`.
+    `k_tiers` are the draft lengths that targets ask for, None if any up to `k_max`. With `top_m`
+    the drafts of requests with a temperature are sampled from their `top_m` most likely tokens; 0
+    drafts greedily. `kv_gib` None takes what `rows` sequences of `max_len` need, but at most half
+    of the device's free memory. A piece of prefill is sized to take `piece_us` on the device.
     """
 
     rows: int = 16
@@ -30,6 +33,7 @@ class RoundsSpec:
     k_max: int = 16
     max_slots: int = 1024
     targets: int = 4
+    k_tiers: tuple[int, ...] | None = None
     top_m: int = 0
     kv_gib: float | None = None
     piece_us: float = 1500.0
@@ -39,14 +43,18 @@ class RoundsSpec:
             raise ConfigError("slots", self.rows, "must be at least 1")
         if not 1 <= self.k_max <= _LARGEST_K:
             raise ConfigError("k_max", self.k_max, f"must be 1 to {_LARGEST_K}")
+        if not 1 <= self.max_slots <= _MOST_SLOTS:
+            raise ConfigError("max_slots", self.max_slots, f"must be 1 to {_MOST_SLOTS}")
+        if self.targets < 1:
+            raise ConfigError("targets", self.targets, "must be at least 1")
         if self.max_len < 4:
             raise ConfigError("max_len", self.max_len, "must be at least 4")
         if self.top_m and (self.top_m & (self.top_m - 1) or not 2 <= self.top_m <= _LARGEST_TOP):
             raise ConfigError("top_m", self.top_m, f"must be a power of two up to {_LARGEST_TOP}")
 
-    def bounded(self, *, k_max: int, max_slots: int) -> RoundsSpec:
-        """Return the same, built for no more than a server serves."""
-        return replace(self, k_max=min(k_max, self.k_max), max_slots=min(max_slots, self.max_slots))
+    def serving(self, *, k_max: int, max_slots: int) -> RoundsSpec:
+        """Return the same for all that a server admits; ConfigError if that is too much."""
+        return replace(self, k_max=k_max, max_slots=max_slots)
 
     @property
     def buckets(self) -> tuple[int, ...]:
@@ -57,6 +65,8 @@ class RoundsSpec:
     @property
     def tiers(self) -> tuple[int, ...]:
         """Draft lengths for which a round is built; one in between takes the next."""
+        if self.k_tiers is not None:
+            return tuple(sorted({*(k for k in self.k_tiers if 0 < k < self.k_max), self.k_max}))
         fine = range(1, min(self.k_max, 6) + 1)
         coarse = (k for k in (8, 12, 16, 24, 32, 48) if k < self.k_max)
         return tuple(sorted({*fine, *coarse, self.k_max}))

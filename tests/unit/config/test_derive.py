@@ -72,7 +72,7 @@ def test_only_a_draft_model_takes_a_gpu(draft: dict[str, Any], device: str, gpus
     spec = derive(parse({**ARGS, "draft": draft}), has_gpu=True).draft
     assert spec is not None
     assert (spec.kind, spec.device, spec.num_gpus) == (draft["kind"], device, gpus)
-    assert (spec.target_model, spec.k_max) == ("smollm2", 5)
+    assert (spec.target_model, spec.k_max, spec.k_tiers) == ("smollm2", 5, (0, 1, 3, 5))
     assert spec.model == draft.get("model")
 
 
@@ -153,6 +153,7 @@ def test_what_is_said_about_a_draft_model_reaches_both_ends() -> None:
     }
     # Every draft serves its share of the 64 sequences of an engine.
     assert (app.draft.replicas, app.draft.slots) == (3, 22)
+    assert (app.draft.targets, app.draft.target_slots) == (1, 64)
 
 
 def test_greedy_drafts_tell_no_distribution() -> None:

@@ -278,11 +278,29 @@ def test_a_server_answers_targets_over_the_link() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [{"rows": 0}, {"k_max": 0}, {"k_max": 63}, {"top_m": 24}, {"max_len": 2}]
+    "values",
+    [
+        {"rows": 0},
+        {"k_max": 0},
+        {"k_max": 63},
+        {"max_slots": 4097},
+        {"targets": 0},
+        {"top_m": 24},
+        {"max_len": 2},
+    ],
 )
 def test_settings_out_of_range_are_named(values: dict[str, int]) -> None:
     with pytest.raises(ConfigError, match=r"must be"):
         RoundsSpec(**values)
+
+
+def test_rounds_are_built_for_what_is_asked_for_alone() -> None:
+    spec = RoundsSpec(rows=48, k_tiers=(0, 3, 9)).serving(k_max=5, max_slots=24)
+    assert (spec.k_max, spec.max_slots) == (5, 24)
+    assert spec.tiers == (3, 5)
+    assert spec.buckets == (1, 2, 4, 8, 16, 32, 48)
+    assert RoundsSpec().serving(k_max=5, max_slots=8).tiers == (1, 2, 3, 4, 5)
+    assert RoundsSpec().serving(k_max=32, max_slots=8).tiers[-1] == 32
 
 
 def test_the_oracle_itself_depends_on_every_token() -> None:

@@ -10,12 +10,14 @@ loading, an allocation, a free) waits for the peer; when the peer is dead, until
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import datetime
 import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -55,7 +57,8 @@ class NcclGroups:
 
     The constructor blocks until the peer has built its end, and leaves `device` as the calling
     thread's current one. After it both communicators have carried a tensor, so nothing of NCCL's
-    is loaded or connected later. Every call raises LinkClosed once the groups are gone.
+    is loaded or connected later. Every call raises LinkClosed once the groups are gone. Whoever
+    made them aborts them; what is left is aborted when the process exits.
     """
 
     def __init__(
@@ -73,6 +76,7 @@ class NcclGroups:
         self._out, self._in = (
             (to_draft, to_target) if rank == TARGET_RANK else (to_target, to_draft)
         )
+        _living.add(self)
         try:
             self._introduce(rank, device, timeout_s)
         except BaseException:
@@ -130,6 +134,18 @@ class NcclGroups:
             if time.monotonic() > deadline:
                 raise LinkClosed("step groups were not built in time")
             time.sleep(0.001)
+
+
+# A group that is not aborted when the interpreter comes down, after its peer died, crashes it.
+_living: weakref.WeakSet[NcclGroups] = weakref.WeakSet()
+
+
+def _abort_all() -> None:
+    for groups in list(_living):
+        groups.abort()
+
+
+atexit.register(_abort_all)
 
 
 def _group(store: Any, name: str, rank: int) -> Any:

@@ -26,8 +26,8 @@ class LinkSpec:
     """What a target is, and how long it waits.
 
     `deadline_s` is the most that one step may lose to a slow draft; after a miss fewer steps wait,
-    see `Patience`. A draft that answers no ping for `pong_timeout_s` counts as hung. With `q_mode` "sparse" each reply carries the weights of
-    `q_top` tokens per draft.
+    see `Patience`. A draft that answers no ping for `pong_timeout_s` counts as hung. With `q_mode`
+    "sparse" each reply carries the weights of `q_top` tokens per draft.
     """
 
     slots: int

@@ -44,7 +44,9 @@ def test_random_schedules_of_two_targets(seed: int) -> None:
     rig = Rig("cuda:0", blocks=40 if seed % 2 else None)
     one, two = rig.target(), rig.target(slots=3)
     drafted = sum(
-        random_run(rig, target, chance, steps=60) for _ in range(4) for target in (one, two)
+        random_run(rig, target, chance, steps=60, patient_every=2)
+        for _ in range(4)
+        for target in (one, two)
     )
     assert drafted > 200
     rig.close()

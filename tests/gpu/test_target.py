@@ -1,10 +1,12 @@
-"""vLLM on CUDA, asynchronous and with graphs, with a draft over NCCL on the same GPU."""
+"""vLLM on CUDA, asynchronous and with graphs, with a draft over NCCL on the same GPU.
+
+Starting takes most of the time: the tests share a draft model, and two engines, one after another.
+"""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from rayspec.draft.identity import tokenizer_hash
 from rayspec.models.cache import lookup
 from rayspec.vllm_ext.config import ExtConfig
 from tests.support.draft_process import DraftProcess
-from tests.support.engines import Engine, Result, start_engine
+from tests.support.engines import Engine, EngineHost, Result, start_engine
 from tests.support.margins import divergences
 from tests.support.one_gpu import DEADLINE_S, as_host
 
@@ -26,13 +28,6 @@ LEADS = ("", "Answer briefly. ", "Think first. ", "Explain to a child: ")
 K, TOP = 4, 16
 GREEDY = SamplingParams(temperature=0, max_tokens=48)
 DRAFT_ENVIRONMENT = as_host("test-draft")
-
-
-@dataclass(frozen=True)
-class Setup:
-    model: Path
-    engine: Engine
-    prompts: list[str]
 
 
 @pytest.fixture(scope="module")
@@ -67,34 +62,56 @@ def start(model: Path, **ext: object) -> Engine:
 
 
 @pytest.fixture(scope="module")
-def setup(model: Path) -> Iterator[Setup]:
-    lines = PROMPTS.read_text(encoding="utf-8").splitlines()
-    prompts = [lead + json.loads(line)["prompt"] for lead in LEADS for line in lines]
-    engine = start(model)
-    yield Setup(model, engine, prompts)
-    errors = engine.status()["errors"]
-    engine.close()
-    assert errors == {}
+def host() -> Iterator[EngineHost]:
+    host = EngineHost()
+    yield host
+    host.close()
+
+
+@pytest.fixture
+def engine(host: EngineHost, model: Path) -> Iterator[Engine]:
+    """The engine whose requests are greedy, attached to whatever the test before left."""
+    engine = host.get("greedy", lambda: start(model))
+    yield engine
+    assert engine.status()["errors"] == {}
 
 
 @pytest.fixture(scope="module")
-def plain(setup: Setup) -> list[Result]:
+def prompts() -> list[str]:
+    lines = PROMPTS.read_text(encoding="utf-8").splitlines()
+    return [lead + json.loads(line)["prompt"] for lead in LEADS for line in lines]
+
+
+@pytest.fixture(scope="module")
+def plain(host: EngineHost, model: Path, prompts: list[str]) -> list[Result]:
     """Every prompt without a draft: the engine verifies nothing while it is detached."""
-    assert setup.engine.config.scheduler_config.async_scheduling
-    assert not setup.engine.config.model_config.enforce_eager
-    results = setup.engine.run(setup.prompts, GREEDY)
+    engine = host.get("greedy", lambda: start(model))
+    assert engine.config.scheduler_config.async_scheduling
+    assert not engine.config.model_config.enforce_eager
+    results = engine.run(prompts, GREEDY)
     assert len(results) >= 200
     return results
 
 
-def same_model(model: Path, folder: Path, *options: str) -> DraftProcess:
-    return DraftProcess(
-        folder,
+@pytest.fixture(scope="module")
+def draft(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[DraftProcess]:
+    """The same model as the target; it samples for a target that wants weights."""
+    process = DraftProcess(
+        tmp_path_factory.mktemp("draft"),
         *("--kind", "model", "--model", str(model), "--device", "cuda:0"),
-        *("--slots", "32", "--max-len", "512", "--kv-gib", "2", *options),
+        *("--slots", "32", "--max-len", "512", "--kv-gib", "2"),
+        *("--sampling", "sparse", "--top-m", str(TOP)),
         environment=DRAFT_ENVIRONMENT,
         start_timeout_s=240,
     )
+    with process:
+        yield process
+
+
+def attach(engine: Engine, draft: DraftProcess) -> None:
+    """Attach unless a test before did; only the shared draft outlives its test."""
+    if engine.status()["shards"][0]["state"] != "ready":
+        engine.attach(draft)
 
 
 def random_draft(folder: Path) -> DraftProcess:
@@ -102,12 +119,11 @@ def random_draft(folder: Path) -> DraftProcess:
     return DraftProcess(folder, *options, environment=DRAFT_ENVIRONMENT)
 
 
-def assert_explained(setup: Setup, plain: Sequence[Result], ours: Sequence[Result]) -> None:
+def assert_explained(model: Path, plain: Sequence[Result], ours: Sequence[Result]) -> None:
     """Every text is plain's own, but for near ties."""
-    prompts = [result.prompt for result in plain]
     found = divergences(
-        setup.model,
-        prompts,
+        model,
+        [result.prompt for result in plain],
         [result.tokens for result in ours],
         [result.tokens for result in plain],
         device="cuda:0",
@@ -119,12 +135,23 @@ def assert_explained(setup: Setup, plain: Sequence[Result], ours: Sequence[Resul
     assert len(found) < len(plain) / 4
 
 
-def test_drafts_of_the_same_model(setup: Setup, plain: list[Result], tmp_path: Path) -> None:
-    before = setup.engine.status()
-    with setup.engine.drafting(same_model(setup.model, tmp_path)):
-        results = setup.engine.run(setup.prompts, GREEDY)
-        status = setup.engine.status()
-    assert_explained(setup, plain, results)
+def test_random_drafts(
+    engine: Engine, plain: list[Result], prompts: list[str], model: Path, tmp_path: Path
+) -> None:
+    with engine.drafting(random_draft(tmp_path)):
+        results = engine.run(prompts, GREEDY)
+        assert engine.status()["link"]["received"] > 100
+    assert_explained(model, plain, results)
+
+
+def test_drafts_of_the_same_model(
+    engine: Engine, plain: list[Result], prompts: list[str], model: Path, draft: DraftProcess
+) -> None:
+    attach(engine, draft)
+    before = engine.status()
+    results = engine.run(prompts, GREEDY)
+    status = engine.status()
+    assert_explained(model, plain, results)
     drafted = status["drafted"] - before["drafted"]
     assert drafted > 1000
     # bfloat16 verifies in other shapes than it drafts in; most tokens are no near ties.
@@ -132,46 +159,8 @@ def test_drafts_of_the_same_model(setup: Setup, plain: list[Result], tmp_path: P
     print(json.dumps(status, indent=1))
 
 
-def test_random_drafts(setup: Setup, plain: list[Result], tmp_path: Path) -> None:
-    with setup.engine.drafting(random_draft(tmp_path)):
-        results = setup.engine.run(setup.prompts, GREEDY)
-        assert setup.engine.status()["link"]["received"] > 100
-    assert_explained(setup, plain, results)
-
-
-def test_killed_under_load_and_attached_again(
-    setup: Setup, plain: list[Result], tmp_path: Path
-) -> None:
-    engine = setup.engine
-    draft = same_model(setup.model, tmp_path)
-    before = engine.status()["link"]
-    drafted: list[int] = []
-    with draft:
-        engine.attach(draft)
-
-        def act(step: int, _: Sequence[str]) -> None:
-            if step == 40:
-                drafted.append(engine.status()["drafted"])
-                draft.kill()
-            elif step == 80:
-                engine.wait_for("detached")
-                draft.start()
-                engine.attach(draft)
-                drafted.append(engine.status()["drafted"])
-
-        results = engine.run(setup.prompts, GREEDY, act)
-        status = engine.status()
-    engine.wait_for("detached")
-    assert_explained(setup, plain, results)
-    assert status["link"]["deaths"] == before["deaths"] + 1
-    assert status["link"]["attaches"] == before["attaches"] + 2
-    # Drafts were accepted before the kill and after the second attachment.
-    assert len(drafted) == 2
-    assert status["drafted"] > drafted[1] > 0
-
-
-def test_k_grammar_and_requests_that_want_no_drafts(setup: Setup, tmp_path: Path) -> None:
-    engine = setup.engine
+def test_k_grammar_and_requests_that_want_no_drafts(engine: Engine, draft: DraftProcess) -> None:
+    attach(engine, draft)
     grammar = StructuredOutputsParams(choice=["red", "green", "blue"])
     params = [
         SamplingParams(temperature=0, max_tokens=8, structured_outputs=grammar),
@@ -180,31 +169,57 @@ def test_k_grammar_and_requests_that_want_no_drafts(setup: Setup, tmp_path: Path
         SamplingParams(temperature=0.8, seed=5, max_tokens=24),
     ]
     prompts = [f"Name a colour. {number}" for number in range(len(params))]
-    with engine.drafting(random_draft(tmp_path)):
-        results = engine.run(prompts, params)
-        assert results[0].text in ("red", "green", "blue")
-        assert all(result.tokens for result in results)
-        engine.rpc("rayspec_set_k", 2)
-        engine.run(prompts[3:], SamplingParams(temperature=0, max_tokens=6, ignore_eos=True))
-        before = engine.status()["drafted_per_pos"]
-        engine.run(prompts, params)
-        after = engine.status()["drafted_per_pos"]
-        engine.rpc("rayspec_set_k", None)
+    results = engine.run(prompts, params)
+    assert results[0].text in ("red", "green", "blue")
+    assert all(result.tokens for result in results)
+    engine.rpc("rayspec_set_k", 2)
+    engine.run(prompts[3:], SamplingParams(temperature=0, max_tokens=6, ignore_eos=True))
+    before = engine.status()["drafted_per_pos"]
+    engine.run(prompts, params)
+    after = engine.status()["drafted_per_pos"]
+    engine.rpc("rayspec_set_k", None)
     assert after[1] > before[1]
     assert after[2:] == before[2:]
 
 
-def test_sampled_drafts_with_their_distribution(model: Path, tmp_path: Path) -> None:
-    engine = start(model, q_mode="sparse", q_top=TOP)
-    draft = same_model(model, tmp_path, "--sampling", "sparse", "--top-m", str(TOP))
+def test_killed_under_load_and_attached_again(
+    engine: Engine, plain: list[Result], prompts: list[str], model: Path, draft: DraftProcess
+) -> None:
+    attach(engine, draft)
+    before = engine.status()
+    drafted: list[int] = []
+
+    def act(step: int, _: Sequence[str]) -> None:
+        if step == 20:
+            drafted.append(engine.status()["drafted"])
+            draft.kill()
+        elif step == 50:
+            engine.wait_for("detached")
+            draft.start()
+            engine.attach(draft)
+            drafted.append(engine.status()["drafted"])
+
+    results = engine.run(prompts, GREEDY, act)
+    status = engine.status()
+    assert_explained(model, plain, results)
+    assert status["link"]["deaths"] == before["link"]["deaths"] + 1
+    assert status["link"]["attaches"] == before["link"]["attaches"] + 1
+    # Drafts were verified before the kill and after the second attachment.
+    assert len(drafted) == 2
+    assert status["drafted"] > drafted[1] >= drafted[0] > before["drafted"]
+
+
+def test_sampled_drafts_with_their_distribution(
+    host: EngineHost, model: Path, draft: DraftProcess
+) -> None:
+    engine = host.get("sampled", lambda: start(model, q_mode="sparse", q_top=TOP))
+    attach(engine, draft)
     params = SamplingParams(temperature=0.9, top_k=50, max_tokens=48, seed=3)
     prompts = [f"Tell a story about number {number}." for number in range(32)]
-    with engine.drafting(draft):
-        results = engine.run(prompts, params)
-        status = engine.status()
+    results = engine.run(prompts, params)
+    status = engine.status()
     assert all(result.tokens for result in results)
     print(json.dumps(status, indent=1))
     # The draft is the target but for its M tokens: most of what it samples is accepted.
     assert status["accepted"] / status["drafted"] > 0.6
     assert status["errors"] == {}
-    engine.close()

@@ -235,14 +235,19 @@ class Request:
         self.gen, self.k, self.tokens = gen, k, tokens
 
 
-def random_run(rig: Rig, target: Target, chance: random.Random, steps: int) -> int:
+def random_run(
+    rig: Rig, target: Target, chance: random.Random, steps: int, *, patient_every: int = 0
+) -> int:
     """Drive a target through everything that can happen, in haste; return the tokens drafted.
 
-    Drafts may be missing, because nothing is waited for; those that come have to be right.
+    Drafts may be missing, because nothing is waited for; those that come have to be right. With
+    `patient_every` each n-th step waits, for prefill and for its drafts, which a device brings in
+    its own time.
     """
     newest: dict[int, list[int]] = {}
     drafted = 0
-    for _ in range(steps):
+    for number in range(1, steps + 1):
+        patient = patient_every > 0 and number % patient_every == 0
         free = [slot for slot in range(target.hello.slots) if slot not in target.requests]
         if free and chance.random() < 0.4:
             tokens = [chance.randrange(VOCAB) for _ in range(chance.randint(1, 45))]
@@ -266,9 +271,15 @@ def random_run(rig: Rig, target: Target, chance: random.Random, steps: int) -> i
         for slot in [slot for slot, request in target.requests.items() if len(request.tokens) > 55]:
             outcomes.pop(slot, None)
             target.end(slot)
+        if patient:
+            rig.settle()
         target.tell(chance.choice([0, 1, 2, 3, 4, 4, 4]), outcomes)
         newest = {}
-        if chance.random() < 0.8:
+        if patient:
+            rig.settle()
+            newest = target.take(ready=False)
+            drafted += sum(map(len, newest.values()))
+        elif chance.random() < 0.8:
             for _ in range(chance.randint(1, 6)):
                 rig.turn()
             newest = target.take(ready=False)

@@ -14,6 +14,17 @@ __all__ = ["attend"]
 
 
 @triton.jit
+def _inverse(
+    squares, m, M,
+    HIDDEN: tl.constexpr, SQUARES: tl.constexpr, SPREAD: tl.constexpr, EPS: tl.constexpr,
+):  # fmt: skip
+    """Return what norms rows m, by the parts of their sums of squares."""
+    part = tl.arange(0, SPREAD)[:, None]
+    total = tl.load(squares + part * M + m[None, :], mask=part < SQUARES, other=0.0)
+    return 1.0 / tl.sqrt(tl.sum(total, axis=0) / HIDDEN + EPS)
+
+
+@triton.jit
 def _half(
     qkv, bias, m, valid, column, M, inverse,
     N: tl.constexpr, PARTS: tl.constexpr, BIAS: tl.constexpr,
@@ -77,12 +88,14 @@ def attend(
     partial, scores, arrived, out, M,
     HIDDEN: tl.constexpr, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr,
     WIDTH: tl.constexpr, BQ: tl.constexpr, BT: tl.constexpr, BLOCK: tl.constexpr,
-    SPLITS: tl.constexpr, PARTS: tl.constexpr, BIAS: tl.constexpr, NORM: tl.constexpr,
-    EPS: tl.constexpr, SCALE: tl.constexpr, PDL: tl.constexpr, FRESH: tl.constexpr,
+    SPLITS: tl.constexpr, PARTS: tl.constexpr, SQUARES: tl.constexpr, SPREAD: tl.constexpr,
+    BIAS: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr, SCALE: tl.constexpr,
+    PDL: tl.constexpr, FRESH: tl.constexpr,
 ):  # fmt: skip
     """Attend from WIDTH new tokens of each row; grid (rows, KV_HEADS, SPLITS).
 
-    `qkv` [PARTS, M, (HEADS + 2 KV_HEADS) D] and `squares` [PARTS, M] are what `project` left.
+    `qkv` [PARTS, M, (HEADS + 2 KV_HEADS) D] is what its projection left, and `squares`
+    [SQUARES, M] the sums of squares of what was projected.
     `keys` and `values` [blocks, KV_HEADS, BLOCK, D] take the new tokens' KV; `out` [M, HEADS D]
     gets the result. `partial` [rows, KV_HEADS, SPLITS, BQ, D], `scores` [·, 2, BQ] and the zeroed
     `arrived` [rows, KV_HEADS] are scratch. FRESH is the cache modifier of loads that must not find
@@ -129,10 +142,7 @@ def attend(
         tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
 
-    total = tl.zeros((BQ,), tl.float32)
-    for part in tl.static_range(PARTS):
-        total += tl.load(squares + part * M + m)
-    inverse = 1.0 / tl.sqrt(total / HIDDEN + EPS)
+    inverse = _inverse(squares, m, M, HIDDEN, SQUARES, SPREAD, EPS)
     q1, q2 = _rotated(
         qkv, bias, q_gain, cq, sq, m, valid, kv_head * G + q % G, M, inverse,
         N, PARTS, BIAS, NORM, EPS, D,
@@ -140,10 +150,7 @@ def attend(
     q1 = (q1 * (SCALE * 1.4426950408889634)).to(DT)
     q2 = (q2 * (SCALE * 1.4426950408889634)).to(DT)
 
-    total = tl.zeros((WIDTH,), tl.float32)
-    for part in tl.static_range(PARTS):
-        total += tl.load(squares + part * M + mj)
-    inverse = 1.0 / tl.sqrt(total / HIDDEN + EPS)
+    inverse = _inverse(squares, mj, M, HIDDEN, SQUARES, SPREAD, EPS)
     k1, k2 = _rotated(
         qkv, bias, k_gain, cj, sj, mj, mine, HEADS + kv_head + tl.zeros_like(j), M, inverse,
         N, PARTS, BIAS, NORM, EPS, D,

@@ -11,8 +11,9 @@ import triton
 from rayspec.draft.fused import projection
 from rayspec.draft.fused.tiles import Role, Tile, padded_rows
 from rayspec.draft.fused.weights import Matrix
+from rayspec.draft.fused.wide import multiply
 
-__all__ = ["MODES", "Options", "Projection", "launch_options"]
+__all__ = ["MODES", "Options", "Product", "Projection", "launch_options"]
 
 # (mode, whether the input is normed)
 MODES: dict[Role, tuple[Any, bool]] = {
@@ -51,7 +52,7 @@ def launch_options(device: torch.device, pdl: bool | None = None) -> Options:
 
 @dataclass(frozen=True, slots=True)
 class Projection:
-    """One matrix of a plan, ready to run."""
+    """One matrix of a plan for one or two rows, ready to run."""
 
     role: Role
     matrix: Matrix
@@ -94,6 +95,72 @@ class Projection:
             STAGES=tile.stages,
             PDL=self.options.pdl,
             EVICT="evict_first" if self.options.hints else "",
+            num_warps=tile.warps,
+            num_stages=tile.stages,
+            **self.options.kernel,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Product:
+    """One matrix of a plan for more rows, ready to run.
+
+    `x` [·, inputs] is scaled by the norm's weight, `squares` [parts, ·] what norms the result.
+    Roles that add to the residual have `gain`, `normed`, `sums`, `partial` and `arrived`.
+    """
+
+    role: Role
+    matrix: Matrix
+    x: torch.Tensor
+    squares: torch.Tensor | None
+    out: torch.Tensor
+    gain: torch.Tensor | None
+    normed: torch.Tensor | None
+    sums: torch.Tensor | None
+    partial: torch.Tensor | None
+    arrived: torch.Tensor | None
+    rows: int
+    stride: int
+    eps: float
+    tile: Tile
+    options: Options
+
+    def run(self) -> None:
+        """Enqueue the kernel."""
+        outputs, inputs = self.matrix.data.shape
+        tile, rows = self.tile, padded_rows(self.rows)
+        scale, none = self.matrix.scale, self.out
+        parts = 0 if self.squares is None else self.squares.shape[0]
+        grid = triton.cdiv(outputs, tile.bn), tile.split, triton.cdiv(self.rows, rows)
+        multiply[grid](
+            self.x,
+            self.matrix.data,
+            none if scale is None else scale,
+            none if self.squares is None else self.squares,
+            self.out,
+            none if self.gain is None else self.gain,
+            none if self.normed is None else self.normed,
+            none if self.sums is None else self.sums,
+            none if self.partial is None else self.partial,
+            none if self.arrived is None else self.arrived,
+            self.rows,
+            self.x.shape[0],
+            N=outputs,
+            K=inputs,
+            STRIDE=self.stride,
+            EPS=self.eps,
+            SQUARES=parts,
+            SPREAD=triton.next_power_of_2(max(1, parts)),
+            SCALED=scale is not None,
+            MODE=MODES[self.role][0],
+            BM=rows,
+            BN=tile.bn,
+            BK=tile.bk,
+            SPLIT=tile.split,
+            STAGES=tile.stages,
+            PDL=self.options.pdl,
+            EVICT="evict_first" if self.options.hints else "",
+            FRESH=".cg" if self.options.hints else "",
             num_warps=tile.warps,
             num_stages=tile.stages,
             **self.options.kernel,

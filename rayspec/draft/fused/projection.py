@@ -1,9 +1,9 @@
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
 """The kernel of every matrix in a layer: few rows times a weight that is read exactly once.
 
-Read at Triton 3.7. Up to 4 rows are multiplied in registers, more go through tensor cores.
-RMSNorm is folded in: the weight of the norm scales the input on its way, and its root mean square
-scales the result, so that no program waits for a reduction before its first product.
+Read at Triton 3.7. One or two rows are multiplied in registers; for more see `wide`. RMSNorm is
+folded in: the weight of the norm scales the input on its way, and its root mean square scales the
+result, so that no program waits for a reduction before its first product.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["ADD", "LOGITS", "PARTIAL", "SILU", "embed", "project"]
+__all__ = ["ADD", "LOGITS", "PARTIAL", "SILU", "embed", "prefetch", "project"]
 
 # What becomes of the sums: see `project`.
 PARTIAL = tl.constexpr(0)
@@ -35,7 +35,7 @@ def embed(ids, table, out, HIDDEN: tl.constexpr, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _prefetch(w, n, first, N: tl.constexpr, K: tl.constexpr, SPAN: tl.constexpr):
+def prefetch(w, n, first, N: tl.constexpr, K: tl.constexpr, SPAN: tl.constexpr):
     """Ask for the program's weights [BN, SPAN] in L2, one line of 128 bytes at a time."""
     LINE: tl.constexpr = 128 // (w.dtype.element_ty.primitive_bitwidth // 8)
     LINES: tl.constexpr = triton.next_power_of_2((SPAN + LINE - 1) // LINE)
@@ -55,42 +55,13 @@ def _prefetch(w, n, first, N: tl.constexpr, K: tl.constexpr, SPAN: tl.constexpr)
 
 
 @triton.jit
-def _dot(
-    x, w, gain, row, valid, n, first,
-    N: tl.constexpr, K: tl.constexpr, NORM: tl.constexpr,
-    BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr,
-    STAGES: tl.constexpr, EVEN: tl.constexpr, EVICT: tl.constexpr,
-):  # fmt: skip
-    """Return x @ w.T [BM, BN] and the sums of squares of x [BM], on tensor cores."""
-    DT: tl.constexpr = gain.dtype.element_ty
-    acc = tl.zeros((BM, BN), tl.float32)
-    squares = tl.zeros((BM,), tl.float32)
-    x_row = x + row[:, None] * K
-    w_row = w + n[None, :].to(tl.int64) * K
-    for i in tl.range(0, TILES, num_stages=STAGES):
-        k = first + i * BK + tl.arange(0, BK)
-        if EVEN:
-            wt = tl.load(w_row + k[:, None], eviction_policy=EVICT)
-            xt = tl.load(x_row + k[None, :], mask=valid[:, None], other=0.0)
-        else:
-            inside = (n < N)[None, :] & (k < K)[:, None]
-            wt = tl.load(w_row + k[:, None], mask=inside, other=0.0, eviction_policy=EVICT)
-            xt = tl.load(x_row + k[None, :], mask=valid[:, None] & (k < K)[None, :], other=0.0)
-        if NORM:
-            squares += tl.sum(xt * xt, axis=1)
-            xt = xt * tl.load(gain + k, mask=k < K, other=0.0).to(tl.float32)[None, :]
-        acc = tl.dot(xt.to(DT), wt.to(DT), acc, input_precision="ieee")
-    return acc, squares
-
-
-@triton.jit
 def _fma(
     x, w, gain, row, valid, n, first,
     N: tl.constexpr, K: tl.constexpr, NORM: tl.constexpr,
     BM: tl.constexpr, BN: tl.constexpr, BK: tl.constexpr, TILES: tl.constexpr,
     STAGES: tl.constexpr, EVEN: tl.constexpr, EVICT: tl.constexpr,
 ):  # fmt: skip
-    """Return what `_dot` returns, for few rows: no shared memory, one reduction at the end."""
+    """Return x @ w.T [BM, BN] and the sums of squares of x [BM]: one reduction at the end."""
     DT: tl.constexpr = gain.dtype.element_ty
     acc = tl.zeros((BM, BN, BK), tl.float32)
     squares = tl.zeros((BM, 1, BK), tl.float32)
@@ -109,7 +80,7 @@ def _fma(
         if NORM:
             squares += xt * xt
             xt = xt * tl.load(gain + k, mask=k < K, other=0.0).to(tl.float32)
-            # Rounded as tensor cores would have it, so that both paths compute one function.
+            # Rounded as `wide` has it, so that both paths compute one function.
             xt = xt.to(DT).to(tl.float32)
         acc += xt * wt.to(tl.float32)
     return tl.sum(acc, axis=2), tl.sum(tl.reshape(squares, (BM, BK)), axis=1)
@@ -141,18 +112,13 @@ def project(
     first = split * TILES * BK
     if PDL:
         # The weights start to arrive while the kernel that computes x still runs.
-        _prefetch(w, n, first, N, K, TILES * BK)
+        prefetch(w, n, first, N, K, TILES * BK)
         tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
     row = (m + 1) * STRIDE - 1
-    if BM < 16:
-        acc, sums = _fma(
-            x, w, gain, row, valid, n, first, N, K, NORM, BM, BN, BK, TILES, STAGES, EVEN, EVICT
-        )
-    else:
-        acc, sums = _dot(
-            x, w, gain, row, valid, n, first, N, K, NORM, BM, BN, BK, TILES, STAGES, EVEN, EVICT
-        )
+    acc, sums = _fma(
+        x, w, gain, row, valid, n, first, N, K, NORM, BM, BN, BK, TILES, STAGES, EVEN, EVICT
+    )
     if SCALED:
         acc *= tl.load(scale + n, mask=n < N, other=0.0)[None, :]
     if NORM and MODE != PARTIAL:

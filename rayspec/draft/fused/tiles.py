@@ -14,6 +14,8 @@ TileKey = tuple[Role, int, int, int]
 # Roles whose result may be summed up from several programs.
 _SPLITTABLE: Final = frozenset({"qkv", "out", "down"})
 _MOST_ROWS_IN_REGISTERS: Final = 2
+_MANY_INPUTS: Final = 4096
+_STAGED_BYTES: Final = 100_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +48,37 @@ def choose_tile(role: Role, outputs: int, inputs: int, rows: int, processors: in
     measured = MEASURED.get((role, outputs, inputs, rows))
     if measured is not None:
         return measured
-    in_registers = rows < 16
-    largest = 16 if in_registers else 64
-    smallest = 2 if in_registers else 16
-    bk = min(_ceil_power(inputs), 512 if in_registers else 128)
-    bn = largest
-    while bn > smallest and -(-outputs // bn) < 2 * processors:
+    if rows > _MOST_ROWS_IN_REGISTERS:
+        return _wide(role, outputs, inputs, rows, processors)
+    bk = min(_ceil_power(inputs), 512)
+    bn = 16
+    while bn > 2 and -(-outputs // bn) < 2 * processors:
         bn //= 2
     split = 1
     if role in _SPLITTABLE:
         while split < 8 and -(-outputs // bn) * split < processors and inputs // (2 * split) >= bk:
             split *= 2
-    # Tiles of 64 rows leave shared memory for fewer stages.
-    return Tile(bn, bk, split, warps=4, stages=4 if rows <= 16 else 3)
+    return Tile(bn, bk, split)
+
+
+def _wide(role: Role, outputs: int, inputs: int, rows: int, processors: int) -> Tile:
+    """Return a tile for tensor cores: one wave, with a turn's loads and the next's under way.
+
+    Half of the shared memory stays free, so that the next kernel can start beside this one.
+    """
+    enough = processors * 3 // 5
+    bn = next((size for size in (128, 64, 32) if outputs // size >= enough), 16)
+    largest = 64 if bn == 128 else 128
+    bk = next(size for size in (largest, 64, 32, 16) if inputs % size == 0)
+    turns = inputs // bk
+    split = 1
+    # Tall tiles read the input less often; it is worth adding up parts where inputs are many.
+    if role in _SPLITTABLE and bn < 64 and (role == "qkv" or inputs >= _MANY_INPUTS):
+        split = next((n for n in (2, 3, 4, 6, 8) if outputs // 64 * n >= enough), 8)
+        split = next(n for n in range(split, 0, -1) if turns % n == 0)
+        bn = 64 if split > 1 else bn
+    stages = min(turns // split + 1, _STAGED_BYTES // (2 * bk * (bn + rows)), 8)
+    return Tile(bn, bk, split, warps=4, stages=max(2, stages))
 
 
 def _ceil_power(value: int) -> int:

@@ -14,9 +14,15 @@ from rayspec.draft.fused.plan import FusedPlan
 
 
 def reference(config: Any, dtype: torch.dtype, device: str, seed: int = 0) -> Any:
-    """Return a transformers model with random weights, among them gains and biases."""
+    """Return a transformers model with random weights, among them gains and biases.
+
+    Its rotary frequencies stay in float32, as a loaded checkpoint's do, whatever it is cast to.
+    """
     torch.manual_seed(seed)
-    model = AutoModelForCausalLM.from_config(config).to(dtype).to(device).eval()
+    model = AutoModelForCausalLM.from_config(config).to(device)
+    rotary = model.model.rotary_emb
+    rotary._apply = lambda *_, **__: rotary
+    model = model.to(dtype).eval()
     for name, parameter in model.named_parameters():
         if "norm" in name:
             parameter.data.uniform_(0.5, 1.5)

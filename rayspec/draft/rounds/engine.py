@@ -27,6 +27,7 @@ from rayspec.draft.rounds.rows import Row, TargetSlots
 from rayspec.draft.rounds.seats import Seats
 from rayspec.draft.rounds.spec import RoundsSpec
 from rayspec.draft.rounds.state import SlotState
+from rayspec.draft.rounds.streams import own_stream
 from rayspec.draft.spec import RoundStats
 from rayspec.draft.vllm_model.base import DraftModel
 from rayspec.errors import ConfigError
@@ -62,7 +63,7 @@ class RoundsEngine:
         self._state = SlotState(spec, self._max_blocks, model.device)
         self._seats = Seats(spec, self._state, BlockPool(blocks, model.block_size))
         self.graphs = RoundGraphs(spec, model, self._state)
-        self._stream = torch.cuda.Stream(model.device, priority=-1) if cuda else None
+        self._stream = own_stream(model.device, priority=-1) if cuda else None
         self._ring = RoundRing(spec.max_slots, cuda)
         if cuda:
             torch.cuda.synchronize(model.device)  # all this was filled on the default stream

@@ -7,6 +7,8 @@ import ctypes
 import time
 from typing import Any, Final
 
+import torch
+
 from rayspec.draft.counters import DraftCounters
 from rayspec.draft.loop import Loop
 from rayspec.draft.rounds.device_peer import DevicePeer
@@ -73,6 +75,8 @@ class RoundsLoop(Loop[DevicePeer]):
         shape = FrameShape(hello.slots, hello.k_max)
         q_size = (hello.slots, hello.k_max, 2 * hello.q_top) if hello.q_mode == "sparse" else None
         device = self._engine.device
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # of this target's thread, for pinned memory and events
         if hello.transport != "nccl":
             transport = open_transport(hello, store, host, timeout_s, self.wake)
             return HostPath(transport, shape, q_size, device)
@@ -83,13 +87,19 @@ class RoundsLoop(Loop[DevicePeer]):
             store, rank=DRAFT_RANK, epoch=hello.epoch, device=device, timeout_s=timeout_s
         )
         try:
-            return NcclPath(groups, shape, q_size, device)
+            return NcclPath(groups, shape, q_size, self._places)
         except BaseException:
             groups.abort()
             raise
 
     def _open(self) -> None:
         self._engine.start()
+        device = self._engine.device
+        if device.type == "cuda":
+            from rayspec.draft.rounds.nccl_path import PathPlaces
+
+            self._places = PathPlaces(self._engine.spec, device)
+            torch.cuda.synchronize(device)  # zeroed on the default stream
 
     def _close(self) -> None:
         self._engine.close()

@@ -2,20 +2,78 @@
 
 from __future__ import annotations
 
+import math
+import threading
 import time
+from dataclasses import dataclass
 from typing import Any, Final
 
 import torch
 
 from rayspec.draft.nccl_host import Groups
 from rayspec.draft.rounds.paths import RING, Arrival, ReplyPlace
+from rayspec.draft.rounds.spec import RoundsSpec
+from rayspec.draft.rounds.streams import own_stream
+from rayspec.errors import LinkRefused
 from rayspec.link.protocol import FrameShape
 
-__all__ = ["NcclPath"]
+__all__ = ["NcclPath", "PathPlaces"]
 
 # Receives that are posted at any time: one more than what a target that waits can send.
 _POSTED: Final = 2
 _ABORT_S: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """What one path needs for good; a number of int32 words and two streams."""
+
+    inbox: torch.Tensor
+    outbox: torch.Tensor
+    host: torch.Tensor  # pinned
+    q: torch.Tensor
+    rx: Any
+    tx: Any
+
+
+class PathPlaces:
+    """Memory and streams of all paths, taken before any target is attached.
+
+    Taking or freeing them later can wait for the device, and so for the next frame of a target
+    that has nothing to say.
+    """
+
+    def __init__(self, spec: RoundsSpec, device: torch.device) -> None:
+        frames = RING * (spec.max_slots + 1) * FrameShape(spec.max_slots, spec.k_max).width
+        q = RING * spec.max_slots * spec.k_max * 2 * spec.top_m
+
+        def words(count: int) -> torch.Tensor:
+            return torch.zeros(count, dtype=torch.int32, device=device)
+
+        self._lock = threading.Lock()
+        self._free = [
+            _Place(
+                words(frames),
+                words(frames),
+                torch.zeros(frames, dtype=torch.int32, pin_memory=True),
+                words(q),
+                own_stream(device, priority=-1),
+                own_stream(device, priority=-1),
+            )
+            for _ in range(spec.targets)
+        ]
+
+    def take(self) -> _Place:
+        """Return a place; raises LinkRefused when none is left."""
+        with self._lock:
+            if not self._free:
+                raise LinkRefused("too many targets are attached")
+            return self._free.pop()
+
+    def give_back(self, place: _Place) -> None:
+        """Free a place that nothing on the device uses any more."""
+        with self._lock:
+            self._free.append(place)
 
 
 class NcclPath:
@@ -32,22 +90,18 @@ class NcclPath:
         groups: Groups,
         shape: FrameShape,
         q_size: tuple[int, int, int] | None,
-        device: torch.device,
+        places: PathPlaces,
     ) -> None:
         self._groups = groups
+        self._places = places
+        self._place: _Place | None = places.take()
+        place = self._place
         ring = (RING, *shape.size)
-        self._inbox = torch.zeros(ring, dtype=torch.int32, device=device)
-        self._outbox = torch.zeros(ring, dtype=torch.int32, device=device)
-        self._q = None
-        if q_size is not None:
-            self._q = torch.zeros((RING, *q_size), dtype=torch.int32, device=device)
-        self._host = torch.zeros(ring, dtype=torch.int32, pin_memory=True)
+        self._inbox, self._outbox = _shaped(place.inbox, ring), _shaped(place.outbox, ring)
+        self._q = None if q_size is None else _shaped(place.q, (RING, *q_size))
+        self._host = _shaped(place.host, ring)
         self._words = self._host.numpy()
-        self._rx: Any = torch.cuda.Stream(device, priority=-1)
-        self._tx: Any = torch.cuda.Stream(device, priority=-1)
-        zeroed = torch.cuda.Event()
-        zeroed.record(torch.cuda.current_stream(device))
-        zeroed.synchronize()
+        self._rx, self._tx = place.rx, place.tx
         self._arrived = [torch.cuda.Event() for _ in range(RING)]
         self._sent = [torch.cuda.Event() for _ in range(RING)]
         self._posted = self._seen = self._released = self._replies = 0
@@ -94,5 +148,14 @@ class NcclPath:
         """Abort the groups, and give their kernels the time to leave our buffers alone."""
         self._groups.abort()
         until = time.monotonic() + _ABORT_S
-        while not (self._rx.query() and self._tx.query()) and time.monotonic() < until:
+        while not (self._rx.query() and self._tx.query()):
+            if time.monotonic() > until:
+                return  # what may still be written to is lost
             time.sleep(0.001)
+        place, self._place = self._place, None
+        if place is not None:
+            self._places.give_back(place)
+
+
+def _shaped(words: torch.Tensor, shape: tuple[int, ...]) -> torch.Tensor:
+    return words[: math.prod(shape)].view(shape)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import torch
 
 from rayspec.draft.rounds.rows import Row
+from rayspec.draft.rounds.streams import own_stream
 from rayspec.draft.vllm_model.base import DraftModel
 
 __all__ = ["Piece", "Prefiller", "next_piece"]
@@ -94,7 +95,7 @@ class Prefiller:
         Its blocks are those of the spare row: the content of block 0 counts for nothing.
         """
         if self._cuda:
-            self._stream = torch.cuda.Stream(self._model.device, priority=0)
+            self._stream = own_stream(self._model.device)
             # The allocator keeps memory by stream: the pieces' own has to have it.
             with torch.cuda.stream(self._stream):
                 self._warm_up()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, fields
+from typing import Any
 
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
@@ -39,5 +40,5 @@ def test_every_statistic_is_exported_once_under_its_name() -> None:
 
 
 def test_a_draft_on_the_host_exports_the_same_names() -> None:
-    zeros = [0 for field in fields(DraftStats) if field.name != "on_device"]
-    assert len(values(DraftStats(*zeros))) == len(zeros) + len(fields(RoundStats))
+    zeros: dict[str, Any] = {f.name: 0 for f in fields(DraftStats) if f.name != "on_device"}
+    assert len(values(DraftStats(**zeros))) == len(zeros) + len(fields(RoundStats))

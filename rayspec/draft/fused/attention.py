@@ -62,15 +62,15 @@ def _rotated(
 @triton.jit
 def _prefetch(
     keys, values, table, start, end, kv_head,
-    KV_HEADS: tl.constexpr, BLOCK: tl.constexpr, BT: tl.constexpr, D: tl.constexpr,
+    STRIDES: tl.constexpr, BLOCK: tl.constexpr, BT: tl.constexpr, D: tl.constexpr,
 ):  # fmt: skip
     """Ask for one turn of the context in L2, one line of 128 bytes at a time."""
     LINE: tl.constexpr = 128 // (keys.dtype.element_ty.primitive_bitwidth // 8)
     # Clamped rather than masked: asking twice for one line costs nothing.
     t = tl.minimum(start + tl.arange(0, BT), end - 1)
     block = tl.load(table + t // BLOCK).to(tl.int64)
-    cell = (block * KV_HEADS + kv_head) * BLOCK + t % BLOCK
-    line = cell[:, None] * D + (tl.arange(0, D // LINE) * LINE)[None, :]
+    cell = block * STRIDES[0] + kv_head * STRIDES[1] + (t % BLOCK) * STRIDES[2]
+    line = cell[:, None] + (tl.arange(0, D // LINE) * LINE)[None, :]
     tl.inline_asm_elementwise(
         "prefetch.global.L2 [$1]; prefetch.global.L2 [$2]; mov.u32 $0, 0;",
         "=r,l,l",
@@ -87,19 +87,20 @@ def attend(
     positions, seq_lens, block_table, table_stride, slot_mapping,
     partial, scores, arrived, out, M,
     HIDDEN: tl.constexpr, HEADS: tl.constexpr, KV_HEADS: tl.constexpr, D: tl.constexpr,
-    WIDTH: tl.constexpr, BQ: tl.constexpr, BT: tl.constexpr, BLOCK: tl.constexpr,
-    SPLITS: tl.constexpr, PARTS: tl.constexpr, SQUARES: tl.constexpr, SPREAD: tl.constexpr,
-    BIAS: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr, SCALE: tl.constexpr,
-    PDL: tl.constexpr, FRESH: tl.constexpr,
+    STRIDES: tl.constexpr, WIDTH: tl.constexpr, BQ: tl.constexpr, BT: tl.constexpr,
+    BLOCK: tl.constexpr, SPLITS: tl.constexpr, PARTS: tl.constexpr, SQUARES: tl.constexpr,
+    SPREAD: tl.constexpr, BIAS: tl.constexpr, NORM: tl.constexpr, EPS: tl.constexpr,
+    SCALE: tl.constexpr, PDL: tl.constexpr, FRESH: tl.constexpr,
 ):  # fmt: skip
     """Attend from WIDTH new tokens of each row; grid (rows, KV_HEADS, SPLITS).
 
     `qkv` [PARTS, M, (HEADS + 2 KV_HEADS) D] is what its projection left, and `squares`
     [SQUARES, M] the sums of squares of what was projected.
-    `keys` and `values` [blocks, KV_HEADS, BLOCK, D] take the new tokens' KV; `out` [M, HEADS D]
-    gets the result. `partial` [rows, KV_HEADS, SPLITS, BQ, D], `scores` [·, 2, BQ] and the zeroed
-    `arrived` [rows, KV_HEADS] are scratch. FRESH is the cache modifier of loads that must not find
-    what an earlier kernel left in L1.
+    `keys` and `values` [blocks, KV_HEADS, BLOCK, D] take the new tokens' KV; their first three
+    dimensions lie STRIDES elements apart. `out` [M, HEADS D] gets the result. `partial`
+    [rows, KV_HEADS, SPLITS, BQ, D], `scores` [·, 2, BQ] and the zeroed `arrived` [rows, KV_HEADS]
+    are scratch. FRESH is the cache modifier of loads that must not find what an earlier kernel
+    left in L1.
     """
     row = tl.program_id(0)
     kv_head = tl.program_id(1)
@@ -137,7 +138,7 @@ def attend(
         for start in range(begin, end, BT):
             _prefetch(
                 keys, values, block_table + row * table_stride, start, end, kv_head,
-                KV_HEADS, BLOCK, BT, D,
+                STRIDES, BLOCK, BT, D,
             )  # fmt: skip
         tl.extra.cuda.gdc_wait()
         tl.extra.cuda.gdc_launch_dependents()
@@ -159,11 +160,12 @@ def attend(
         qkv, bias, mj, mine, (HEADS + KV_HEADS + kv_head) * D + tl.zeros_like(j)[:, None] + d[None],
         M, inverse, N, PARTS, BIAS,
     )  # fmt: skip
-    cell = ((slot // BLOCK) * KV_HEADS + kv_head) * BLOCK + slot % BLOCK  # int64
+    # int64, as slots are
+    cell = (slot // BLOCK) * STRIDES[0] + kv_head * STRIDES[1] + (slot % BLOCK) * STRIDES[2]
     mine = (mine & (slot >= 0))[:, None]
-    tl.store(keys + cell[:, None] * D + half[None, :], k1.to(DT), mask=mine)
-    tl.store(keys + cell[:, None] * D + H + half[None, :], k2.to(DT), mask=mine)
-    tl.store(values + cell[:, None] * D + d[None, :], v.to(DT), mask=mine)
+    tl.store(keys + cell[:, None] + half[None, :], k1.to(DT), mask=mine)
+    tl.store(keys + cell[:, None] + H + half[None, :], k2.to(DT), mask=mine)
+    tl.store(values + cell[:, None] + d[None, :], v.to(DT), mask=mine)
     # Threads of this program read below what others of it have just written.
     tl.debug_barrier()
 
@@ -174,11 +176,11 @@ def attend(
         t = start + tl.arange(0, BT)
         inside = t < end
         block = tl.load(block_table + row * table_stride + t // BLOCK, mask=inside, other=0)
-        there = (block.to(tl.int64) * KV_HEADS + kv_head) * BLOCK + t % BLOCK
-        at_k = keys + there[None, :] * D + half[:, None]
+        there = block.to(tl.int64) * STRIDES[0] + kv_head * STRIDES[1] + (t % BLOCK) * STRIDES[2]
+        at_k = keys + there[None, :] + half[:, None]
         kt1 = tl.load(at_k, mask=inside[None, :], other=0.0)  # [D / 2, BT]
         kt2 = tl.load(at_k + H, mask=inside[None, :], other=0.0)
-        vt = tl.load(values + there[:, None] * D + d[None, :], mask=inside[:, None], other=0.0)
+        vt = tl.load(values + there[:, None] + d[None, :], mask=inside[:, None], other=0.0)
         s = tl.dot(q1, kt1, input_precision="ieee")
         s = tl.dot(q2, kt2, s, input_precision="ieee")
         seen = t[None, :] <= (length - WIDTH + token)[:, None]

@@ -11,7 +11,7 @@ import torch
 
 from rayspec.draft.fused.launch import launch_options
 from rayspec.draft.fused.plan import FusedPlan
-from rayspec.draft.fused.prefill import prefill_chunk
+from rayspec.draft.fused.prefill import Cache, prefill_chunk
 from rayspec.draft.fused.rope import rope_tables
 from rayspec.draft.fused.shape import FusedShape, read_config, supports
 from rayspec.draft.fused.tiles import Role, Tile, TileKey, choose_tile
@@ -88,7 +88,7 @@ class FusedLlamaModel:
         sides = 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim
         self.kv_bytes_per_token = sides * dtype.itemsize
         self.max_blocks = 0
-        self.cache = torch.empty(0)
+        self.cache: Cache = ()
         self.cos = self.sin = torch.empty(0)
         self._config = config
         self._tiles = dict(tiles or {})
@@ -126,13 +126,17 @@ class FusedLlamaModel:
     def allocate(self, blocks: int, max_blocks: int) -> None:
         """Take the KV cache: `blocks` in all, at most `max_blocks` for one sequence."""
         shape = self.shape
-        self.max_blocks = max_blocks
         # Zeroed, because masked values still take part with weight 0, and 0 × NaN is NaN.
-        self.cache = torch.zeros(
+        cache = torch.zeros(
             (shape.layers, 2, blocks, shape.kv_heads, self.block_size, shape.head_dim),
             device=self.device,
             dtype=self.dtype,
         )
+        self.bind([(keys, values) for keys, values in cache], self.block_size, max_blocks)
+
+    def bind(self, cache: Cache, block_size: int, max_blocks: int) -> None:
+        """Take a KV cache that something else may use too; its memory must hold no NaN."""
+        self.cache, self.block_size, self.max_blocks = cache, block_size, max_blocks
         self.cos, self.sin = rope_tables(self._config, max_blocks * self.block_size, self.device)
 
     def plan(self, rows: int, width: int) -> FusedPlan:
@@ -152,7 +156,8 @@ class FusedLlamaModel:
     def close(self) -> None:
         """Release weights and cache; idempotent. Plans must not run any more."""
         empty = torch.empty(0)
-        self.cache = self.cos = self.sin = empty
+        self.cache = ()
+        self.cos = self.sin = empty
         if self.weights.layers:
             self.weights = type(self.weights)(
                 empty, (), empty, type(self.weights.head)(empty, None)

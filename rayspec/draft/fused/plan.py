@@ -9,6 +9,7 @@ import triton
 
 from rayspec.draft.fused.attention import attend
 from rayspec.draft.fused.launch import Options, Product, Projection
+from rayspec.draft.fused.prefill import Cache
 from rayspec.draft.fused.projection import embed
 from rayspec.draft.fused.shape import FusedShape
 from rayspec.draft.fused.tiles import Role, Tile, padded_rows
@@ -35,7 +36,7 @@ class PlanModel(Protocol):
     processors: int
     block_size: int
     max_blocks: int
-    cache: torch.Tensor  # [layers, 2, blocks, kv_heads, block_size, head_dim]
+    cache: Cache
     cos: torch.Tensor
     sin: torch.Tensor
 
@@ -176,6 +177,7 @@ class FusedPlan:
             HEADS=shape.heads,
             KV_HEADS=shape.kv_heads,
             D=shape.head_dim,
+            STRIDES=keys.stride()[:3],
             WIDTH=self.width,
             BQ=self._queries,
             BT=_TURN,

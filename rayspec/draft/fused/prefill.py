@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Sequence
+from typing import Protocol, TypeAlias
 
 import torch
 from torch.nn import functional
@@ -10,7 +11,11 @@ from torch.nn import functional
 from rayspec.draft.fused.shape import FusedShape
 from rayspec.draft.fused.weights import Layer, Matrix, Weights
 
-__all__ = ["PrefillState", "prefill_chunk"]
+__all__ = ["Cache", "PrefillState", "prefill_chunk"]
+
+# Keys and values of every layer, [blocks, kv_heads, block_size, head_dim] each, in any order of
+# memory in which heads are contiguous.
+Cache: TypeAlias = Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 
 class PrefillState(Protocol):
@@ -19,7 +24,7 @@ class PrefillState(Protocol):
     shape: FusedShape
     weights: Weights
     block_size: int
-    cache: torch.Tensor  # [layers, 2, blocks, kv_heads, block_size, head_dim]
+    cache: Cache
     cos: torch.Tensor  # [positions, head_dim / 2] float32
     sin: torch.Tensor
 
@@ -29,7 +34,7 @@ def prefill_chunk(
 ) -> None:
     """Write the KV of `tokens` [n] at positions `start`…, whose context is in the cache already."""
     shape, cache = state.shape, state.cache
-    size, device = state.block_size, cache.device
+    size, device = state.block_size, tokens.device
     count = tokens.shape[0]
     end = start + count
     at = torch.arange(start, end, device=device)

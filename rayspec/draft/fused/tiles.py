@@ -74,8 +74,9 @@ def _wide(role: Role, outputs: int, inputs: int, rows: int, processors: int) -> 
     split = 1
     # Tall tiles read the input less often; it is worth adding up parts where inputs are many.
     if role in _SPLITTABLE and bn < 64 and (role == "qkv" or inputs >= _MANY_INPUTS):
-        split = next((n for n in (2, 3, 4, 6, 8) if outputs // 64 * n >= enough), 8)
-        split = next(n for n in range(split, 0, -1) if turns % n == 0)
+        most = 4 if role == "qkv" else 8
+        fitting = [n for n in range(1, most + 1) if turns % n == 0]
+        split = next((n for n in fitting if outputs // 64 * n >= enough), fitting[-1])
         bn = 64 if split > 1 else bn
     stages = min(turns // split + 1, _STAGED_BYTES // (2 * bk * (bn + rows)), 8)
     return Tile(bn, bk, split, warps=4, stages=max(2, stages))

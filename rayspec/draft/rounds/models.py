@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from rayspec.draft.vllm_model.base import DraftModel
 from rayspec.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from rayspec.draft.fused import FusedLlamaModel
+    from rayspec.draft.vllm_model.model import VllmDraftModel
 
 __all__ = ["ModelChoice", "load_draft_model"]
 
@@ -16,7 +23,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ModelChoice:
-    """A model folder and how to run it; `fused` None takes the fused kernels where they fit."""
+    """A model folder and how to run it.
+
+    `fused` None takes the fused kernels where they fit: on CUDA for few tokens, with vLLM's classes
+    for the rest, else alone. True takes them alone, False never.
+    """
 
     path: str
     device: str
@@ -34,8 +45,13 @@ def load_draft_model(choice: ModelChoice) -> DraftModel:
     if choice.fused and reason is not None:
         raise ConfigError("fused", True, reason)
     if reason is None:
-        return _fused(choice)
+        alone = choice.fused or not choice.device.startswith("cuda")
+        return _fused(choice) if alone else _mixed(choice)
     logger.info("%s runs on vLLM's model classes: %s", choice.path, reason)
+    return _vllm(choice)
+
+
+def _vllm(choice: ModelChoice) -> VllmDraftModel:
     from rayspec.draft.vllm_model.model import VllmDraftModel
     from rayspec.draft.vllm_model.spec import VllmModelSpec
 
@@ -52,6 +68,22 @@ def load_draft_model(choice: ModelChoice) -> DraftModel:
     )
 
 
+def _mixed(choice: ModelChoice) -> DraftModel:
+    from rayspec.draft.fused.shape import FusedShape, read_config
+    from rayspec.draft.rounds.mixed import MixedDraftModel
+    from rayspec.draft.vllm_model.shared import layer_tensors
+
+    vllm = _vllm(choice)
+    shape = FusedShape.of(read_config(choice.path))
+    tensors = None
+    # What vLLM has quantized or trimmed is read from the folder again.
+    if choice.quantization == "none" and choice.vocab_trim is None:
+        tensors = layer_tensors(
+            vllm.module, shape.heads, shape.kv_heads, shape.head_dim, shape.vocab
+        )
+    return MixedDraftModel(_fused(choice, tensors), vllm)
+
+
 def _not_fused(choice: ModelChoice) -> str | None:
     """Return why the fused kernels are not taken; None when they are."""
     if choice.fused is False:
@@ -63,7 +95,9 @@ def _not_fused(choice: ModelChoice) -> str | None:
     return supports(choice.path)
 
 
-def _fused(choice: ModelChoice) -> DraftModel:
+def _fused(
+    choice: ModelChoice, tensors: Iterable[tuple[str, torch.Tensor]] | None = None
+) -> FusedLlamaModel:
     import torch
 
     from rayspec.draft.fused import FusedLlamaModel
@@ -77,12 +111,11 @@ def _fused(choice: ModelChoice) -> DraftModel:
     ids = None
     if choice.vocab_trim is not None:
         ids = read_token_ids(choice.vocab_trim, model_vocab_size(choice.path))
-    model: Any = FusedLlamaModel.load(
+    return FusedLlamaModel.load(
         choice.path,
-        dummy=choice.load_format == "dummy",
+        dummy=choice.load_format == "dummy" and tensors is None,
+        tensors=tensors,
         device=device,
         token_ids=ids,
         quantization=choice.quantization,
     )
-    loaded: DraftModel = model
-    return loaded

@@ -11,11 +11,13 @@ from typing import Any
 
 import torch
 from vllm.forward_context import set_forward_context
+from vllm.model_executor.models.utils import extract_layer_index
 
 from rayspec.draft.vllm_model.attention import Attention, Batch
 from rayspec.draft.vllm_model.cache import LayerCaches
 from rayspec.draft.vllm_model.load import device_of, load
 from rayspec.draft.vllm_model.plan import VllmDecodePlan
+from rayspec.draft.vllm_model.shared import split_cache
 from rayspec.draft.vllm_model.spec import VllmModelSpec
 from rayspec.draft.vllm_model.trim import trimmed_head
 from rayspec.draft.vllm_model.vocabulary import read_token_ids
@@ -69,6 +71,11 @@ class VllmDraftModel:
         """Take the KV cache: `blocks` in all, at most `max_blocks` for one sequence."""
         self._caches.allocate(blocks, self.device)
         self._max_blocks = max_blocks
+
+    def cache_views(self, head_dim: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Return the keys and values of each layer in the model's order; after `allocate`."""
+        names = sorted(self._caches.names, key=extract_layer_index)
+        return [split_cache(self._caches.layer(name).kv_cache, head_dim) for name in names]
 
     @torch.no_grad()
     def plan(self, rows: int, width: int) -> VllmDecodePlan:

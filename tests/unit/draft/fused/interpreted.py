@@ -55,6 +55,8 @@ class Case:
     quantization: Literal["none", "fp8"] = "none"
     # A cut of every matrix, for what the rule would not choose for sizes like these.
     tile: Tile | None = None
+    # The cache's dimensions from far to near in memory; keys and values lie beside each other.
+    layout: Literal["BHN", "BNH"] | None = None
 
 
 CASES = {
@@ -70,6 +72,8 @@ CASES = {
     "qwen3": Case(Qwen3Config(**{**SIZES, "head_dim": 128}), (31, 64, 66)),
     "bfloat16": Case(LlamaConfig(**SIZES), (70, 30), dtype=torch.bfloat16),
     "trimmed head": Case(LlamaConfig(**SIZES), (12,), token_ids=(7, 3, 99, 50)),
+    "shared cache, tokens first": Case(LlamaConfig(**SIZES), (70, 17, 129), layout="BNH"),
+    "shared cache, heads first": Case(LlamaConfig(**SIZES), (66,), layout="BHN"),
     "fp8": Case(LlamaConfig(**SIZES), (40, 12, 65), quantization="fp8"),
 }
 
@@ -87,6 +91,18 @@ def dequantize(twin: Any, model: FusedLlamaModel) -> None:
         layer.mlp.up_proj.weight.data.copy_(gate_up[1::2])
         layer.mlp.down_proj.weight.data.copy_(ours.down.dense(model.dtype))
     twin.lm_head.weight.data.copy_(model.weights.head.dense(model.dtype))
+
+
+def share(model: FusedLlamaModel, layout: str) -> None:
+    """Replace the cache by one laid out as vLLM's: [blocks, heads, block_size, keys + values]."""
+    cache = []
+    for keys, _ in model.cache:
+        blocks, heads, size, wide = keys.shape
+        order = (blocks, heads, size) if layout == "BHN" else (blocks, size, heads)
+        both = torch.zeros(*order, 2 * wide, dtype=keys.dtype)
+        pages = both if layout == "BHN" else both.transpose(1, 2)
+        cache.append((pages[..., :wide], pages[..., wide:]))
+    model.bind(cache, model.block_size, model.max_blocks)
 
 
 def run(case: Case) -> Iterator[float]:
@@ -109,6 +125,8 @@ def run(case: Case) -> Iterator[float]:
     draw = torch.Generator().manual_seed(2)
     tokens = [torch.randint(0, VOCAB, (n,), generator=draw).tolist() for n in case.lengths]
     batch = Sequences(model, tokens, max_blocks=16)
+    if case.layout is not None:
+        share(model, case.layout)
     rows = 1 << (len(tokens) - 1).bit_length()
     narrow, wide = model.plan(rows, 1), model.plan(rows, 2)
 

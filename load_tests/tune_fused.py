@@ -19,7 +19,7 @@ from triton.runtime.errors import OutOfResources
 from triton.runtime.jit import JITFunction
 
 from rayspec.draft.fused import FusedLlamaModel
-from rayspec.draft.fused.launch import MODES, Options, Projection
+from rayspec.draft.fused.launch import MODES, Options, Product, Projection
 from rayspec.draft.fused.shape import FusedShape
 from rayspec.draft.fused.tiles import Tile, TileKey, choose_tile
 from rayspec.draft.fused.weights import Matrix
@@ -52,50 +52,93 @@ def candidates(key: TileKey) -> Iterator[Tile]:
     role, outputs, inputs, rows = key
     rule = choose_tile(*key, _PROCESSORS)
     yield rule
-    few = rows < 16
+    if rows >= 16:
+        yield from _wide(key, rule)
+        return
     splits = (1, 2, 4, 8) if role in ("qkv", "out", "down") else (1,)
     for bn, bk, split in itertools.product(
-        (2, 4, 8, 16) if few else (16, 32, 64, 128),
-        (256, 512, 1024, 2048) if few else (64, 128, 256, 512),
+        (2, 4, 8, 16),
+        (256, 512, 1024, 2048),
         splits,
     ):
         programs = -(-outputs // bn) * split
-        held = bn * bk * (rows if few else 1)
+        held = bn * bk * rows
         # Half a wave at least; at most 32 KiB of weights at a time; no split beyond the inputs.
         if programs < _PROCESSORS // 2 or not 1024 <= held <= 16384 or bk * split >= 2 * inputs:
             continue
         if split > 1 and programs > 8 * _PROCESSORS:
             continue
-        # One stage loads into registers where there are few rows, all of a turn at once.
-        large = ((4, 1), (4, 4)) if few else ((4, 4), (8, 3))
-        for warps, stages in large if held >= 4096 else ((4, 4),):
-            # What a program of tensor cores holds: weights and float32 inputs of every stage.
-            if few or stages * bk * (2 * bn + 4 * rows) <= 200_000:
-                tile = Tile(bn, bk, split, warps, stages)
-                if tile != rule:
-                    yield tile
+        # One stage loads into registers, all of a turn at once.
+        for stages in (1, 4) if held >= 4096 else (4,):
+            tile = Tile(bn, bk, split, 4, stages)
+            if tile != rule:
+                yield tile
 
 
-def projection(key: TileKey, tile: Tile, weight: torch.Tensor, options: Options) -> Projection:
+def _wide(key: TileKey, rule: Tile) -> Iterator[Tile]:
+    """Yield cuts for tensor cores: few, because what matters is how much is under way."""
+    role, outputs, inputs, rows = key
+    large = outputs * inputs > 4_000_000
+    for bn, bk, split in itertools.product(
+        (16, 64, 128) if large else (16, 32, 64),
+        (64, 128, 256),
+        (1, 2, 4, 8) if role in ("qkv", "down", "out") else (1,),
+    ):
+        programs = -(-outputs // bn) * split
+        turns = inputs // (bk * split)
+        least = _PROCESSORS // 2 if large else 16
+        if inputs % (bk * split) or not least <= programs <= 16 * _PROCESSORS:
+            continue
+        # All of a processor's shared memory, or half of it for a second program.
+        stage = 2 * bk * (bn + rows)
+        for budget in (100_000, 200_000):
+            stages = min(turns + 1, budget // stage, 8)
+            tile = Tile(bn, bk, split, 4, stages)
+            if stages >= 3 and tile != rule and (budget == 100_000 or stage * stages > 100_000):
+                yield tile
+
+
+def launch_of(
+    key: TileKey, tile: Tile, weight: torch.Tensor, options: Options
+) -> Product | Projection:
     """Return a launch with buffers of its own, as a plan would make it."""
     role, outputs, inputs, rows = key
-    device, wide = weight.device, torch.float32
+    device, kind, wide = weight.device, weight.dtype, torch.float32
     normed = MODES[role][1]
-    x = torch.zeros(rows, inputs, device=device, dtype=wide if normed else weight.dtype)
-    gain = torch.ones(inputs, device=device, dtype=weight.dtype) if normed else None
-    kind, parts = (weight.dtype, 1) if role == "gate_up" else (wide, tile.split)
+
+    def zeros(*size: int, dtype: torch.dtype = wide) -> torch.Tensor:
+        return torch.zeros(size, device=device, dtype=dtype)
+
+    parts = tile.split if role == "qkv" else 1
+    out = zeros(parts, rows, outputs, dtype=kind if role == "gate_up" else wide)
+    common: dict[str, Any] = {
+        "role": role,
+        "matrix": Matrix(weight, None),
+        "out": out,
+        "rows": rows,
+        "stride": 1,
+        "eps": 1e-5,
+        "tile": tile,
+        "options": options,
+    }
+    if rows >= 16:
+        adds = role in ("out", "down")
+        tiles = -(-outputs // tile.bn)
+        return Product(
+            x=zeros(rows, inputs, dtype=kind),
+            squares=zeros(64, rows) if role in ("gate_up", "head") else None,
+            gain=zeros(outputs, dtype=kind) if adds else None,
+            normed=zeros(rows, outputs, dtype=kind) if adds else None,
+            sums=zeros(tiles, rows) if adds else None,
+            partial=zeros(tile.split, rows, outputs) if adds else None,
+            arrived=zeros(tiles * rows, dtype=torch.int32) if adds else None,
+            **common,
+        )
     return Projection(
-        role=role,
-        matrix=Matrix(weight, None),
-        x=x,
-        gain=gain,
-        out=torch.zeros(parts, rows, outputs, device=device, dtype=kind),
-        squares=torch.zeros(parts, rows, device=device) if role == "qkv" else None,
-        rows=rows,
-        stride=1,
-        eps=1e-5,
-        tile=tile,
-        options=options,
+        x=zeros(rows, inputs, dtype=wide if normed else kind),
+        gain=torch.ones(inputs, device=device, dtype=kind) if normed else None,
+        squares=zeros(parts, rows) if role == "qkv" else None,
+        **common,
     )
 
 
@@ -128,7 +171,7 @@ def tune(
 
 
 def _seconds(key: TileKey, tile: Tile, weights: torch.Tensor) -> float:
-    first = projection(key, tile, weights[0], Options(pdl=True, hints=True))
+    first = launch_of(key, tile, weights[0], Options(pdl=True, hints=True))
     launches = [replace(first, matrix=Matrix(weight, None)) for weight in weights]
     launches[0].run()
     torch.cuda.synchronize()
@@ -197,7 +240,7 @@ def _compile(job: tuple[TileKey, Tile]) -> None:
     key, tile = job
     with _compiling():
         weight = torch.empty(key[1], key[2], dtype=torch.bfloat16, device="meta")
-        projection(key, tile, weight, Options(pdl=True, hints=True)).run()
+        launch_of(key, tile, weight, Options(pdl=True, hints=True)).run()
 
 
 def _compile_step(job: tuple[Path, int, int, bool, dict[TileKey, Tile], Any]) -> None:

@@ -128,6 +128,19 @@ def _fused(**settings: Any) -> Callable[[Path, int, int], Variant]:
     return make
 
 
+def _mixed(folder: Path, rows: int, context: int) -> Variant:
+    from rayspec.draft.rounds.models import ModelChoice, load_draft_model
+
+    choice = ModelChoice(
+        path=str(folder),
+        device="cuda",
+        max_len=context + 64,
+        max_rows=max(rows, 8),
+        load_format="dummy",
+    )
+    return Planned(load_draft_model(choice), rows, context)
+
+
 VARIANTS: dict[str, Callable[[Path, int, int], Variant]] = {
     "flash": _vllm(attention="FLASH_ATTN"),
     "triton": _vllm(attention="TRITON_ATTN"),
@@ -136,5 +149,6 @@ VARIANTS: dict[str, Callable[[Path, int, int], Variant]] = {
     "flash-fp8": _vllm(attention="FLASH_ATTN", quantization="fp8"),
     "fused": _fused(),
     "fused-fp8": _fused(quantization="fp8"),
+    "mixed": _mixed,
     "transformers": Transformers,
 }

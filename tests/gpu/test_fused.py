@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any, Literal, cast
 
 import pytest
 import torch
@@ -11,6 +12,8 @@ from transformers import LlamaConfig, Qwen2Config, Qwen3Config
 
 from rayspec.draft.fused import FusedLlamaModel
 from rayspec.draft.fused.plan import FusedPlan
+from rayspec.draft.rounds.mixed import MixedDraftModel
+from rayspec.draft.rounds.models import ModelChoice, load_draft_model
 from tests.unit.draft.fused.sequences import Sequences, reference, tensors
 
 pytestmark = pytest.mark.gpu
@@ -165,6 +168,30 @@ def test_fp8_stays_near_and_halves_the_bytes() -> None:
     assert torch.nn.functional.cosine_similarity(logits, expected).min() > 0.98
     dense = sum(p.numel() * 2 for name, p in twin.named_parameters() if "embed" not in name)
     assert batch.model.weight_bytes < 0.52 * dense
+
+
+def test_few_tokens_go_fused_over_the_cache_of_vllm(tmp_path: Path) -> None:
+    twin = reference(SHAPES["shallow, 4 layers"], torch.bfloat16, "cuda")
+    twin.save_pretrained(tmp_path)
+    model: Any = load_draft_model(
+        ModelChoice(path=str(tmp_path), device="cuda", max_len=1024, max_rows=8)
+    )
+    assert type(model) is MixedDraftModel
+    draw = torch.Generator().manual_seed(5)
+    tokens = [torch.randint(0, VOCAB, (n,), generator=draw).tolist() for n in (300, 17)]
+    batch = Sequences(cast(Any, model), tokens, max_blocks=64)
+    for row, sequence in enumerate(tokens):
+        batch.prefill(row, 128, len(sequence) - 1)
+    plans: Any = model.plan(2, 1), model.plan(2, 2)
+    fused, vllm = plans
+    assert isinstance(fused, FusedPlan)
+    assert not isinstance(vllm, FusedPlan)
+    # Each reads what the other has written.
+    for plan in (fused, vllm, fused, fused, vllm):
+        assert_close(batch, twin, batch.decode(plan))
+        for sequence in batch.tokens:
+            sequence.append(7)
+    model.close()
 
 
 def test_kernels_do_not_wait_for_the_host() -> None:

@@ -9,7 +9,7 @@ import torch
 from transformers import GemmaConfig, LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from rayspec.draft.fused import FusedLlamaModel, FusedShape, supports
-from rayspec.draft.fused.tiles import choose_tile, padded_rows
+from rayspec.draft.fused.tiles import Role, choose_tile, padded_rows
 from rayspec.draft.fused.weights import dummy_tensors
 from rayspec.draft.vllm_model.base import DecodePlan, DraftModel
 from rayspec.errors import ModelError
@@ -73,12 +73,23 @@ def test_few_rows_stay_exact_and_many_fill_tensor_cores() -> None:
 
 
 def test_small_matrices_are_cut_finer_and_only_where_sums_may_be_split() -> None:
+    down = choose_tile("down", 2048, 8192, 16, 132)
     out = choose_tile("out", 576, 576, 16, 132)
     gate_up = choose_tile("gate_up", 3072, 576, 16, 132)
     head = choose_tile("head", 128256, 2048, 16, 132)
-    assert out.split > 1
-    assert gate_up.split == head.split == 1
-    assert out.bn < head.bn
+    assert down.split > 1
+    assert out.split == gate_up.split == head.split == 1
+    assert out.bn < gate_up.bn < head.bn
+
+
+@pytest.mark.parametrize(("outputs", "inputs"), [(960, 576), (2048, 8192), (1024, 3072)])
+@pytest.mark.parametrize("rows", [16, 32, 64])
+def test_tiles_of_tensor_cores_fit(outputs: int, inputs: int, rows: int) -> None:
+    roles: tuple[Role, ...] = ("qkv", "down")
+    for role in roles:
+        tile = choose_tile(role, outputs, inputs, rows, 132)
+        assert inputs % (tile.bk * tile.split) == 0
+        assert tile.stages * 2 * tile.bk * (tile.bn + rows) <= 227 * 1024
 
 
 def test_it_is_a_draft_model() -> None:

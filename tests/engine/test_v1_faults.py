@@ -72,7 +72,8 @@ def test_slow_for_a_while(v1: Engine, expected: list[tuple[int, ...]], tmp_path:
         results = v1.run(PROMPTS, GREEDY, act)
         assert [r.tokens for r in results] == expected
         slow = v1.status()["link"]
-        assert slow["misses"] - before["misses"] == 1
+        # After the first, probes at ever larger distances: few of the steps of 1.7 s wait.
+        assert 1 <= slow["misses"] - before["misses"] <= 4
         # It is used again once it has caught up.
         assert v1.run(PROMPTS, GREEDY)[0].drafted > 0
         assert v1.status()["link"]["received"] > slow["received"]
@@ -104,8 +105,8 @@ def test_aborted_requests_are_forgotten(
 
         results = v1.run(PROMPTS, GREEDY, act)
         assert [r.tokens for r in results] == expected[2:]
-        assert v1.status()["live"] == 0
-        assert draft.stats()["sequences"] == 0
+        v1.wait_until(lambda: v1.status()["live"] == 0)
+        v1.wait_until(lambda: draft.stats()["sequences"] == 0)
 
 
 def test_k_of_a_request(v1: Engine, tmp_path: Path) -> None:

@@ -96,6 +96,13 @@ class Engine:
         self.rpc("rayspec_attach", asdict(draft.admit(self.hello())), shard)
         self.wait_for("ready", shard=shard)
 
+    def wait_until(self, holds: Callable[[], bool]) -> None:
+        """Wait for what the engine tells its worker only with its next step."""
+        deadline = time.monotonic() + ATTACH_TIMEOUT_S
+        while not holds():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
     def wait_for(self, *states: str, shard: int = 0) -> dict[str, Any]:
         deadline = time.monotonic() + ATTACH_TIMEOUT_S
         while (status := self.status())["shards"][shard]["state"] not in states:

@@ -15,9 +15,9 @@ from typing import Protocol
 from rayspec.link.frames import FrameShape
 from rayspec.link.protocol import T2D, TokenHash, sequence_checksum
 from rayspec.link.spec import LinkState
-from rayspec.vllm_ext.session import DraftingParams, SessionSpec
+from rayspec.vllm_ext.session import ControlLink, DraftingParams, SessionSpec
 
-__all__ = ["ControlLink", "DeviceSession", "DeviceTokens", "SlotTable"]
+__all__ = ["DeviceSession", "DeviceTokens", "SlotTable"]
 
 
 class DeviceTokens(Protocol):
@@ -32,37 +32,6 @@ class SlotTable(Protocol):
 
     def set_slot(self, slot: int, gen: int, told: int, k: int) -> None:
         """Write a slot's row in the order of the main stream; K 0 keeps it out of frames."""
-
-
-class ControlLink(Protocol):
-    """What a session needs of a `TargetLink`."""
-
-    @property
-    def state(self) -> LinkState:
-        """Whether a draft is attached."""
-
-    def take_fresh(self) -> bool:
-        """Return True when everything has to be told again."""
-
-    def take_resync(self) -> frozenset[int]:
-        """Return the slots that have to be told again."""
-
-    def reset(self) -> None:
-        """Make the draft forget every slot."""
-
-    def add(
-        self,
-        slot: int,
-        gen: int,
-        k: int,
-        temperature: float,
-        seed: int | None,
-        tokens: Sequence[int],
-    ) -> None:
-        """Tell the draft about a request."""
-
-    def delete(self, slot: int, gen: int) -> None:
-        """Make the draft forget a request."""
 
 
 @dataclass(slots=True)

@@ -16,7 +16,14 @@ from rayspec.link.protocol import StepRow, TokenHash, sequence_checksum
 from rayspec.link.spec import LinkState
 from rayspec.vllm_ext.counters import DraftCounters
 
-__all__ = ["DraftingParams", "SessionLink", "SessionSpec", "TargetSession", "TokenSource"]
+__all__ = [
+    "ControlLink",
+    "DraftingParams",
+    "SessionLink",
+    "SessionSpec",
+    "TargetSession",
+    "TokenSource",
+]
 
 
 class TokenSource(Protocol):
@@ -29,8 +36,8 @@ class TokenSource(Protocol):
         """Return a request's tokens from position `start` on."""
 
 
-class SessionLink(Protocol):
-    """What a session needs of a `TargetLink`."""
+class ControlLink(Protocol):
+    """What a `TargetLink` does for a session whose outcomes stay on the device."""
 
     @property
     def state(self) -> LinkState:
@@ -58,6 +65,10 @@ class SessionLink(Protocol):
 
     def delete(self, slot: int, gen: int) -> None:
         """Make the draft forget a request."""
+
+
+class SessionLink(ControlLink, Protocol):
+    """What it does for one that tells outcomes from the host."""
 
     def exchange(
         self, rows: Sequence[StepRow], k_want: int, checksum: int | None

@@ -128,10 +128,14 @@ class RayspecWorker:
         return int(self._quietly("determine_available_memory"))
 
     def compile_or_warm_up_model(self) -> Any:
-        """Do what vLLM does, with our hooks muted: its steps are dummies; then load our kernels."""
-        answer = self._quietly("compile_or_warm_up_model")
+        """Load our kernels, then do what vLLM does with our hooks muted: its steps are dummies.
+
+        vLLM's warm-up ends by watching for kernels that are compiled later, so ours come first.
+        """
         if self._carrier is not None:
             self._carrier.warm_up()
+        answer = self._quietly("compile_or_warm_up_model")
+        if self._carrier is not None:
             with self._guard("complete_dispatch"):
                 self._complete_dispatch()
         return answer

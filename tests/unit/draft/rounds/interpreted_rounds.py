@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -289,7 +290,7 @@ def test_a_server_answers_targets_over_the_link() -> None:
         {"max_len": 2},
     ],
 )
-def test_settings_out_of_range_are_named(values: dict[str, int]) -> None:
+def test_settings_out_of_range_are_named(values: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match=r"must be"):
         RoundsSpec(**values)
 

@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import datetime
+import functools
 import logging
 import os
 import threading
@@ -37,6 +39,8 @@ _WATCHDOG: Final = {
     "TORCH_NCCL_ASYNC_ERROR_HANDLING": "0",
     "TORCH_NCCL_DUMP_ON_TIMEOUT": "0",
     "TORCH_NCCL_ENABLE_MONITORING": "0",
+    # After an error the watchdog would sleep a minute for dumps, and a group's end wait for it.
+    "TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC": "0",
 }
 _FOREVER: Final = datetime.timedelta(days=365)
 # How long an abort lets a call in progress come to its end; a blocked one is blocked by the peer.
@@ -65,6 +69,10 @@ class NcclGroups:
         self, store: Any, *, rank: int, epoch: int, device: torch.device, timeout_s: float
     ) -> None:
         leave_deadlines_to_us()
+        try:
+            _libnccl()
+        except OSError as error:
+            raise LinkClosed(f"NCCL cannot be opened: {error}") from None
         self._peer = 1 - rank
         self._lock = threading.Lock()  # an abort must not free what a call is using
         self._aborted = False
@@ -117,6 +125,7 @@ class NcclGroups:
                 for tensor in tensors:
                     call([tensor], self._peer, 0).wait()
             except RuntimeError as error:
+                _leave_call()
                 raise LinkClosed(f"step group failed: {error}") from None
 
     def _introduce(self, rank: int, device: torch.device, timeout_s: float) -> None:
@@ -146,6 +155,21 @@ def _abort_all() -> None:
 
 
 atexit.register(_abort_all)
+
+
+@functools.cache
+def _libnccl() -> ctypes.CDLL:
+    """Return the NCCL that torch has loaded; OSError if torch brings it in some other form."""
+    return ctypes.CDLL("libnccl.so.2")
+
+
+def _leave_call() -> None:
+    """End the NCCL group that torch leaves open on this thread when a call inside it fails.
+
+    NCCL would only queue what the thread asks of it next, be it for a new link or for vLLM. Where
+    no group is open this does nothing. Read at torch 2.13 and NCCL 2.29.
+    """
+    _libnccl().ncclGroupEnd()
 
 
 def _group(store: Any, name: str, rank: int) -> Any:

@@ -12,7 +12,7 @@ __all__ = ["LinkCollector"]
 
 _GAUGES = {
     "epoch": "Number of the newest attachment.",
-    "lagging": "1 while the draft is behind and steps do not wait for it.",
+    "lagging": "1 while the draft is behind and few steps wait for it.",
     "rtt_ewma_us": "Recent time that steps waited for drafts; over NCCL the mean, in microseconds.",
     "rtt_p50_us": "Median round trip of a step to the draft and back, in microseconds; gloo only.",
     "rtt_p99_us": "99th percentile of the round trip, in microseconds; gloo only.",

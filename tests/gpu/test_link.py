@@ -94,9 +94,14 @@ class Rig:
         command += [str(value) for value in (port, epoch, SLOTS, K, q_top)]
         environment = os.environ | as_host("test-draft")
         peer = subprocess.Popen(command, cwd=ROOT, env=environment)
-        groups = NcclGroups(
-            store, rank=TARGET_RANK, epoch=epoch, device=self.device, timeout_s=WAIT_S
-        )
+        try:
+            groups = NcclGroups(
+                store, rank=TARGET_RANK, epoch=epoch, device=self.device, timeout_s=WAIT_S
+            )
+        except BaseException:
+            peer.kill()
+            peer.wait()
+            raise
         self.epoch, self.step, self.asked = epoch, 0, 0
         self.channel = NcclChannel(groups, self.spec, self.device)
         self.channel.adopt()
@@ -231,12 +236,13 @@ if sys.argv[1] == "dead":
     time.sleep(2.0)  # torch's watchdog looks at pending transfers about once a second
 else:
     peer.kill()
+    peer.wait()
 """
 
 
 @pytest.mark.parametrize("peer", ["dead", "dying"])
 def test_a_process_that_closes_nothing_exits_in_peace(peer: str) -> None:
-    environment = os.environ | as_host("test-target")
+    environment = os.environ | as_host("test-target") | {"PYTHONFAULTHANDLER": "1"}
     command = [sys.executable, "-c", LEFT_OPEN, peer]
     ran = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=WAIT_S * 2

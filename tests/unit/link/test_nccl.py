@@ -2,6 +2,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from rayspec.errors import LinkClosed
+from rayspec.link import nccl
 
 # Without a device the groups cannot be built; what counts is who ends them.
 LEFT_OPEN = """
@@ -30,3 +39,32 @@ print("exit")
 def test_groups_left_open_are_aborted_once_at_exit() -> None:
     ran = subprocess.run([sys.executable, "-c", LEFT_OPEN], capture_output=True, text=True)
     assert (ran.returncode, ran.stdout.split()) == (0, ["in", "out", "exit", "in", "out"])
+
+
+class Work:
+    def wait(self) -> None:
+        pass
+
+
+class Groups(nccl.NcclGroups):
+    """Without a device: sends succeed and receives fail."""
+
+    def __init__(self) -> None:
+        self._lock, self._aborted, self._peer = threading.Lock(), False, 1
+        self._out: Any = SimpleNamespace(send=lambda *_: Work())
+        self._in: Any = SimpleNamespace(recv=self._fail)
+
+    def _fail(self, *_: Any) -> Work:
+        raise RuntimeError("remote process exited")
+
+
+def test_a_failed_call_leaves_no_group_open(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    library = SimpleNamespace(ncclGroupEnd=lambda: ended.append(threading.get_ident()))
+    monkeypatch.setattr(nccl, "_libnccl", lambda: library)
+    groups, word = Groups(), torch.zeros(1, dtype=torch.int32)
+    groups.send([word])
+    assert ended == []
+    with pytest.raises(LinkClosed, match="remote process exited"):
+        groups.recv([word])
+    assert ended == [threading.get_ident()]  # the group is the calling thread's

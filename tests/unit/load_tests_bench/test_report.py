@@ -131,7 +131,6 @@ def test_an_empty_report_is_a_title() -> None:
 
 
 def test_the_plot_is_a_picture(tmp_path: Path) -> None:
-    pytest.importorskip("matplotlib")
     file = tmp_path / "plot.png"
     assert plot.draw(full_report(), file)
     assert file.read_bytes().startswith(b"\x89PNG")

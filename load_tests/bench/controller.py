@@ -215,7 +215,9 @@ def draft_options(settings: Settings, draft: Model | None, vocab_size: int) -> l
     """Return the options of `python -m rayspec.draft` for a model, or for random drafts."""
     slots = str(max(settings.batches))
     options = ["--slots", slots, "--max-len", str(settings.max_model_len)]
-    options += ["--k-max", str(max(settings.ks))]
+    options += ["--target-slots", str(settings.max_num_seqs)]
+    # A round is built for each of these lengths, and for no other.
+    options += ["--k-max", str(max(settings.ks)), "--k-tiers", *map(str, settings.ks)]
     if settings.device == "cuda":
         options += ["--device", "cuda:0"]
     if draft is None:

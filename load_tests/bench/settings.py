@@ -46,6 +46,11 @@ class Settings:
     seed: int = 0
 
     @property
+    def max_num_seqs(self) -> int:
+        """Sequences of an engine; rayspec declares each width for a batch size of its own."""
+        return max(*self.batches, len(self.ks) + 1)
+
+    @property
     def real(self) -> bool:
         """Whether texts and drafts are real, so that acceptance is what it is."""
         return self.acceptances == (0.0,)

@@ -73,8 +73,7 @@ def _base(settings: Settings, models: Models, variant: Variant) -> dict[str, Any
         "model": str(models.target.folder),
         "skip_tokenizer_init": True,
         "max_model_len": settings.max_model_len,
-        # At least as many as rayspec declares widths, each of which takes a batch size.
-        "max_num_seqs": max(*settings.batches, len(settings.ks) + 1),
+        "max_num_seqs": settings.max_num_seqs,
         "max_num_batched_tokens": max(8192, settings.max_model_len),
         "tensor_parallel_size": settings.tp,
         "distributed_executor_backend": "uni" if settings.tp == 1 else "mp",

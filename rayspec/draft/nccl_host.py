@@ -36,7 +36,7 @@ class Groups(Protocol):
 
 
 class NcclTransport:
-    """A `Transport` with one thread that receives; sends are queued on a stream."""
+    """A `Transport` with one thread that receives what is announced; sends go onto a stream."""
 
     def __init__(
         self,
@@ -60,6 +60,7 @@ class NcclTransport:
         self._sent = [torch.cuda.Event() for _ in range(_RING)]
         self._count = 0
         self._closed = threading.Event()
+        self._announced = threading.Semaphore(0)
         self._mailbox: queue.SimpleQueue[torch.Tensor | None] = queue.SimpleQueue()
         self._thread = threading.Thread(
             target=self._receive_loop, name="rayspec-draft-receive", daemon=True
@@ -70,6 +71,10 @@ class NcclTransport:
     def q(self) -> torch.Tensor | None:
         """None: steps bring no q."""
         return None
+
+    def announce(self, step: int) -> None:
+        """Let the receive of one more frame be posted."""
+        self._announced.release()
 
     def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
         """Hand over a frame; raises LinkClosed when the target takes none any more."""
@@ -97,6 +102,7 @@ class NcclTransport:
     def abort(self) -> None:
         """Abort the groups and end the thread; idempotent."""
         self._closed.set()
+        self._announced.release()
         self._groups.abort()
         if self._thread is not threading.current_thread():
             self._thread.join()
@@ -105,7 +111,7 @@ class NcclTransport:
         torch.cuda.set_device(self._device)
         done = torch.cuda.Event()
         try:
-            while not self._closed.is_set():
+            while self._announced.acquire() and not self._closed.is_set():
                 with torch.cuda.stream(self._rx):
                     self._groups.recv([self._inbox])
                     self._arrived.copy_(self._inbox, non_blocking=True)

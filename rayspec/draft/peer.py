@@ -18,6 +18,7 @@ from rayspec.link.protocol import (
     D2T,
     T2D,
     Add,
+    Announce,
     Bye,
     Delete,
     FrameShape,
@@ -39,7 +40,8 @@ logger = logging.getLogger(__name__)
 class PeerBase:
     """The mirror belongs to the step loop; the peer's own thread only listens and queues.
 
-    `abort` tears the frame path down, from any thread.
+    `announce` lets the frame path know of a frame on its way, and `abort` tears the path down, both
+    from any thread.
     """
 
     def __init__(
@@ -48,6 +50,7 @@ class PeerBase:
         hello: Hello,
         mirror: Mirror,
         counters: DraftCounters,
+        announce: Callable[[int], None],
         abort: Callable[[], None],
     ) -> None:
         self.mirror = mirror
@@ -57,6 +60,7 @@ class PeerBase:
         self._hello = hello
         self._shape = FrameShape(hello.slots, hello.k_max)
         self._counters = counters
+        self._announce = announce
         self._abort = abort
         self._inbox: deque[MirrorMessage] = deque()
         self._cseq = 0
@@ -106,6 +110,9 @@ class PeerBase:
                 case Reset() | Add() | Delete() | SetK():
                     self._inbox.append(message)
                     wake()
+                case Announce(step=step):
+                    self._announce(step)
+                    wake()
                 case Ping(nonce=nonce):
                     if alive():
                         self._control.send(Pong(nonce))
@@ -140,7 +147,7 @@ class Peer(PeerBase):
         counters: DraftCounters,
     ) -> None:
         mirror = Mirror(hello, on_add=drafter.add, on_drop=drafter.drop)
-        super().__init__(control, hello, mirror, counters, transport.abort)
+        super().__init__(control, hello, mirror, counters, transport.announce, transport.abort)
         self._transport = transport
         self._frames: deque[T2D] = deque()
         # Over NCCL a target has posted one receive for every step that wants drafts.

@@ -13,7 +13,7 @@ from rayspec.errors import LinkClosed, LinkError, LinkRefused
 from rayspec.link.control import ControlChannel, Heartbeat, dial
 from rayspec.link.counters import LinkCounters
 from rayspec.link.frames import D2T, T2D, StepRow
-from rayspec.link.messages import ALL_SLOTS, Bye, MirrorMessage, Nack, Ping, Pong, Ready
+from rayspec.link.messages import ALL_SLOTS, Announce, Bye, MirrorMessage, Nack, Ping, Pong, Ready
 from rayspec.link.path import DeviceStep, Path, open_path
 from rayspec.link.spec import LinkSpec
 from rayspec.link.ticket import Ticket
@@ -119,9 +119,10 @@ class Attachment:
         self._check_up()
         if expect:
             self._asked = step.step
-        step.channel.post(step.step, expect=expect)
         if self._path.replies is None:
+            self._control.send(Announce(step.step))
             self._counters.sent += 1
+        step.channel.post(step.step, expect=expect)
 
     def _usable(self, reply: D2T, rows: Sequence[StepRow], k_want: int) -> dict[int, list[int]]:
         """Keep what the engine may verify: this generation's slots and ids of this vocabulary."""

@@ -1,7 +1,8 @@
 """The ordered control channel of a link: length-prefixed messages on TCP, with a failure detector.
 
-Nothing here pickles, sizes are bounded before memory is taken, and `send` never blocks: a peer that
-stopped reading fills a bounded backlog and then counts as gone.
+Nothing here pickles, sizes are bounded before memory is taken, and `send` never blocks: what the
+socket does not take at once waits for a thread, and a peer that stopped reading fills that bounded
+backlog and then counts as gone.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ class ControlChannel:
         self._poll.register(sock, select.POLLIN)
         self._buffer = bytearray()
         self._outbox: queue.Queue[bytes | None] = queue.Queue(_BACKLOG)
+        self._lock = threading.Lock()
+        self._unwritten = 0  # messages that the thread has not handed to the socket yet
         self._closed = threading.Event()
         self._writer = threading.Thread(target=self._write, name=f"{name}-write", daemon=True)
         self._writer.start()
@@ -48,16 +51,32 @@ class ControlChannel:
         return str(self._sock.getsockname()[0])
 
     def send(self, message: Message) -> None:
-        """Queue a message; raises LinkClosed when the peer is gone or stopped reading."""
+        """Send a message; raises LinkClosed when the peer is gone or stopped reading."""
         if self._closed.is_set():
             raise LinkClosed("control channel is closed")
         data = pack_message(message)
         if len(data) > MAX_MESSAGE_BYTES:
             raise LinkError(f"control message of {len(data)} bytes is too large")
+        data = _PREFIX.pack(len(data)) + data
+        with self._lock:
+            # At once if possible: another thread may have to wait for a busy interpreter first.
+            rest = data if self._unwritten else data[self._write_now(data) :]
+            if not rest:
+                return
+            try:
+                self._outbox.put_nowait(rest)
+            except queue.Full:
+                raise LinkClosed("control peer stopped reading") from None
+            self._unwritten += 1
+
+    def _write_now(self, data: bytes) -> int:
+        """Return how many bytes the socket took without waiting."""
         try:
-            self._outbox.put_nowait(_PREFIX.pack(len(data)) + data)
-        except queue.Full:
-            raise LinkClosed("control peer stopped reading") from None
+            return self._sock.send(data, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return 0
+        except OSError as error:
+            raise LinkClosed(f"control channel failed: {error}") from None
 
     def receive(self, timeout_s: float, *, limit: int = MAX_MESSAGE_BYTES) -> Message | None:
         """Return the next message, None after `timeout_s`; raises LinkClosed at the end."""
@@ -96,6 +115,8 @@ class ControlChannel:
                 self._sock.sendall(data)
             except OSError:
                 break
+            with self._lock:
+                self._unwritten -= 1
         self.interrupt()
 
     def interrupt(self) -> None:

@@ -77,6 +77,9 @@ class GlooTransport:
         """What came with the newest frame from `recv`."""
         return self._q
 
+    def announce(self, step: int) -> None:
+        """Nothing to do: a host may receive before anything is sent."""
+
     def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
         """Queue a frame, with its `q` when it is a reply on a link that carries q.
 

@@ -7,6 +7,10 @@ little-endian int32 bytes. Every decoded field is checked, so malformed input is
 `cseq` grows with every message that changes the mirror; a step frame names the newest one it
 relies on. `after` is the newest step sent before the message: the draft applies it only once that
 step is applied, so a request that ends cannot overtake its own last outcome.
+
+`Announce` goes ahead of every frame between devices: only then does the draft post a receive. One
+that is pending for a target with nothing to say would block whatever synchronises the draft's
+device, the attachment of another target above all.
 """
 
 from __future__ import annotations
@@ -24,6 +28,7 @@ __all__ = [
     "ALL_SLOTS",
     "WIRE_VERSION",
     "Add",
+    "Announce",
     "Bye",
     "Delete",
     "Hello",
@@ -39,7 +44,7 @@ __all__ = [
     "unpack_message",
 ]
 
-WIRE_VERSION = 2
+WIRE_VERSION = 3
 # The slot of a Nack that asks for everything again.
 ALL_SLOTS = -1
 
@@ -113,6 +118,13 @@ class SetK:
 
 
 @dataclass(frozen=True, slots=True)
+class Announce:
+    """The frame of this step is on its way over NCCL."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Ping:
     """Are you there."""
 
@@ -143,10 +155,13 @@ class Bye:
 
 
 MirrorMessage = Reset | Add | Delete | SetK
-Message = Hello | Ready | Reset | Add | Delete | SetK | Ping | Pong | Nack | Bye
+Message = Hello | Ready | Reset | Add | Delete | SetK | Ping | Pong | Nack | Bye | Announce
 
 # The position is the wire kind: append only.
-_KINDS: tuple[type[Any], ...] = (Hello, Ready, Reset, Add, Delete, SetK, Ping, Pong, Nack, Bye)
+_KINDS: tuple[type[Any], ...] = (
+    *(Hello, Ready, Reset, Add, Delete, SetK, Ping, Pong, Nack, Bye),
+    Announce,
+)
 _KIND_OF = {kind: number for number, kind in enumerate(_KINDS)}
 
 

@@ -1,4 +1,4 @@
-"""Frames between two processes on one GPU, and what is left when one of them is killed."""
+"""Frames between two processes on GPUs, and what is left when one of them is killed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rayspec.errors import LinkClosed
 from rayspec.link.gloo import TARGET_RANK
 from rayspec.link.rendezvous import host_store
 from rayspec.link.spec import LinkSpec
-from tests.support.one_gpu import DEADLINE_S, as_host
+from tests.support.gpu_ends import DEADLINE_S, draft_environment, target_environment
 
 pytestmark = pytest.mark.gpu
 
@@ -43,7 +43,7 @@ SPEC = LinkSpec(
 @pytest.fixture(scope="module", autouse=True)
 def _own_host() -> Iterator[None]:
     before = dict(os.environ)
-    os.environ.update(as_host("test-target"))
+    os.environ.update(target_environment())
     yield
     os.environ.clear()
     os.environ.update(before)
@@ -92,7 +92,7 @@ class Rig:
         q_top = TOP if self.spec.q_size else 0
         command = [sys.executable, "-m", "tests.support.nccl_peer"]
         command += [str(value) for value in (port, epoch, SLOTS, K, q_top)]
-        environment = os.environ | as_host("test-draft")
+        environment = os.environ | draft_environment()
         peer = subprocess.Popen(command, cwd=ROOT, env=environment)
         try:
             groups = NcclGroups(
@@ -242,7 +242,7 @@ else:
 
 @pytest.mark.parametrize("peer", ["dead", "dying"])
 def test_a_process_that_closes_nothing_exits_in_peace(peer: str) -> None:
-    environment = os.environ | as_host("test-target") | {"PYTHONFAULTHANDLER": "1"}
+    environment = os.environ | target_environment() | {"PYTHONFAULTHANDLER": "1"}
     command = [sys.executable, "-c", LEFT_OPEN, peer]
     ran = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=WAIT_S * 2

@@ -1,4 +1,4 @@
-"""Draft servers over NCCL, in processes of their own on the same GPU, against a bare target."""
+"""Draft servers over NCCL, in processes of their own, against a bare target."""
 
 from __future__ import annotations
 
@@ -18,10 +18,20 @@ from rayspec.draft import client
 from rayspec.link.control import ControlChannel, dial
 from rayspec.link.gloo import TARGET_RANK
 from rayspec.link.nccl import NcclGroups
-from rayspec.link.protocol import D2T, T2D, WIRE_VERSION, Add, FrameShape, Hello, Ready, StepRow
+from rayspec.link.protocol import (
+    D2T,
+    T2D,
+    WIRE_VERSION,
+    Add,
+    Announce,
+    FrameShape,
+    Hello,
+    Ready,
+    StepRow,
+)
 from rayspec.link.rendezvous import join_store
+from tests.support.gpu_ends import draft_environment, target_environment
 from tests.support.hash_model import greedy_chain
-from tests.support.one_gpu import as_host
 
 pytestmark = pytest.mark.gpu
 
@@ -63,6 +73,7 @@ class BareTarget:
         self.tokens += new
         rows = [StepRow(2, 1, tuple(new))]
         frame = T2D(self.hello.epoch, self.step_number, 1, k_want, rows).pack(self.shape)
+        self.control.send(Announce(self.step_number))
         self.groups.send([frame.to(self.device)])
 
     def receive(self) -> tuple[D2T, torch.Tensor | None]:
@@ -92,12 +103,12 @@ class BareTarget:
 @pytest.fixture
 def address(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[tuple[str, int]]:
     """Where a draft of the command in the parameter admits targets."""
-    os.environ.update(as_host("target"))
+    os.environ.update(target_environment())
     port_file = tmp_path / "port.json"
     command = [sys.executable, *(part.format(port_file=port_file) for part in request.param)]
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen(
-            command, env={**os.environ, **as_host("draft")}, stdout=log, stderr=log
+            command, env={**os.environ, **draft_environment()}, stdout=log, stderr=log
         )
     deadline = time.monotonic() + WAIT_S
     while not port_file.exists():

@@ -1,4 +1,4 @@
-"""vLLM on CUDA, asynchronous and with graphs, with a draft over NCCL on the same GPU.
+"""vLLM on CUDA, asynchronous and with graphs, with a draft over NCCL.
 
 Starting takes most of the time: the tests share a draft model, and two engines, one after another.
 """
@@ -18,8 +18,8 @@ from rayspec.models.cache import lookup
 from rayspec.vllm_ext.config import ExtConfig
 from tests.support.draft_process import DraftProcess
 from tests.support.engines import Engine, EngineHost, Result, start_engine
+from tests.support.gpu_ends import DEADLINE_S, draft_environment, target_environment
 from tests.support.margins import divergences
-from tests.support.one_gpu import DEADLINE_S, as_host
 
 pytestmark = [pytest.mark.gpu, pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -27,7 +27,7 @@ PROMPTS = Path(__file__).parents[1] / "data" / "prompts.jsonl"
 LEADS = ("", "Answer briefly. ", "Think first. ", "Explain to a child: ")
 K, TOP = 4, 16
 GREEDY = SamplingParams(temperature=0, max_tokens=48)
-DRAFT_ENVIRONMENT = as_host("test-draft")
+DRAFT_ENVIRONMENT = draft_environment()
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +49,7 @@ def start(model: Path, **ext: object) -> Engine:
         ),
         k=K,
         k_tiers=(2,),
-        environment=as_host("test-target") | {"VLLM_USE_V2_MODEL_RUNNER": "1"},
+        environment=target_environment() | {"VLLM_USE_V2_MODEL_RUNNER": "1"},
         cuda=True,
         dtype="bfloat16",
         max_model_len=512,

@@ -56,6 +56,9 @@ class FakeTransport:
         self.mailbox: deque[torch.Tensor] = deque()
         self.sent: deque[tuple[torch.Tensor, torch.Tensor | None]] = deque()
 
+    def announce(self, step: int) -> None:
+        pass
+
     def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
         self.sent.append((frame, q))
 

@@ -54,7 +54,7 @@ class DevicePeer(PeerBase):
         counters: DraftCounters,
     ) -> None:
         mirror = Mirror(hello, on_add=self._add, on_drop=self._drop, on_change=engine.set_k)
-        super().__init__(control, hello, mirror, counters, path.abort)
+        super().__init__(control, hello, mirror, counters, path.announce, path.abort)
         self._path = path
         self._engine = engine
         self._target: TargetSlots | None = None

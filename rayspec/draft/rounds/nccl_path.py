@@ -19,8 +19,6 @@ from rayspec.link.protocol import FrameShape
 
 __all__ = ["NcclPath", "PathPlaces"]
 
-# Receives that are posted at any time: one more than what a target that waits can send.
-_POSTED: Final = 2
 _ABORT_S: Final = 2.0
 
 
@@ -79,8 +77,9 @@ class PathPlaces:
 class NcclPath:
     """Rings of frames and replies, a stream for each direction.
 
-    A target that takes no replies holds up its own stream only. Created on the target's thread and
-    then used by the step loop's.
+    A receive is posted for every frame that the target announced, and for no other. A target that
+    takes no replies holds up its own stream only. Created on the target's thread and then used by
+    the step loop's.
     """
 
     polled = True
@@ -105,6 +104,11 @@ class NcclPath:
         self._arrived = [torch.cuda.Event() for _ in range(RING)]
         self._sent = [torch.cuda.Event() for _ in range(RING)]
         self._posted = self._seen = self._released = self._replies = 0
+        self._announced = 0  # newest step, written by the target's thread
+
+    def announce(self, step: int) -> None:
+        """Let the receive of this step be posted."""
+        self._announced = step
 
     def poll(self) -> Arrival | None:
         """Return the next frame once it and its copy for the host are there."""
@@ -135,8 +139,8 @@ class NcclPath:
             self._sent[at].record(self._tx)
 
     def pump(self) -> None:
-        """Keep receives posted, so that no frame waits for the host."""
-        while self._posted < self._seen + _POSTED and self._posted < self._released + RING:
+        """Post the receives of announced frames, which are mostly still being computed."""
+        while self._posted < min(self._announced, self._released + RING):
             at = self._posted % RING
             with torch.cuda.stream(self._rx):
                 self._groups.recv([self._inbox[at]])

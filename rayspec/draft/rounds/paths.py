@@ -36,12 +36,15 @@ class ReplyPlace:
 
 
 class FramePath(Protocol):
-    """Used by the step loop's thread alone, on the rounds' stream; only `abort` is for any.
+    """Used by the step loop's thread alone, on the rounds' stream; `announce` and `abort` by any.
 
     A frame that is `polled` for arrives without a wake-up.
     """
 
     polled: bool
+
+    def announce(self, step: int) -> None:
+        """The target says that it sends this step's frame."""
 
     def poll(self) -> Arrival | None:
         """Return the next frame if it has arrived; raises LinkClosed at the end."""
@@ -91,6 +94,10 @@ class HostPath:
             torch.cuda.current_stream(device).synchronize()  # zeroed before the rounds' stream
         self._seen = self._released = self._replies = 0
         self._pending: deque[int] = deque()
+
+    def announce(self, step: int) -> None:
+        """Tell the transport."""
+        self._transport.announce(step)
 
     def poll(self) -> Arrival | None:
         """Take the next frame out of the mailbox and onto the device."""

@@ -15,6 +15,7 @@ from rayspec.link.protocol import (
     D2T,
     T2D,
     Add,
+    Announce,
     Bye,
     Delete,
     FrameShape,
@@ -55,6 +56,10 @@ class FakeTransport:
     def __init__(self) -> None:
         self.mailbox: deque[torch.Tensor] = deque()
         self.sent: list[D2T] = []
+        self.announced: list[int] = []
+
+    def announce(self, step: int) -> None:
+        self.announced.append(step)
 
     def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
         self.sent.append(D2T.unpack(frame, SHAPE))
@@ -101,6 +106,11 @@ def rig() -> Rig:
 
 def add(cseq: int, slot: int, *tokens: int, gen: int = 1, after: int = 0) -> Add:
     return Add(cseq, slot, gen, 4, 0.0, None, tokens, after)
+
+
+def test_the_path_hears_of_frames_on_their_way(rig: Rig) -> None:
+    rig.say(Announce(1), Announce(2))
+    assert rig.transport.announced == [1, 2]
 
 
 def test_of_the_steps_that_wait_only_the_newest_is_answered(rig: Rig) -> None:

@@ -31,7 +31,7 @@ def server() -> Iterator[DraftServer]:
 @pytest.mark.parametrize(
     ("changed", "difference"),
     [
-        ({"version": 99}, "wire versions differ: target 99, draft 2"),
+        ({"version": 99}, "wire versions differ: target 99, draft 3"),
         ({"vocab_size": 32000}, "vocabulary sizes differ: target 32000, draft 1000"),
         ({"tokenizer_hash": "other"}, "tokenizers differ: target other, draft t"),
         ({"tokenizer_hash": ""}, "tokenizers differ: target unknown, draft t"),

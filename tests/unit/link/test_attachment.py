@@ -72,6 +72,9 @@ class FakeTransport:
 
     q: torch.Tensor | None = None
 
+    def announce(self, step: int) -> None:
+        pass
+
     def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
         step = T2D.unpack(frame, SPEC.shape)
         self.steps.append(step)

@@ -13,7 +13,7 @@ from rayspec.link.attachment import Attachment
 from rayspec.link.channel import HostChannel, Inbox
 from rayspec.link.counters import LinkCounters
 from rayspec.link.path import Path, host_path
-from rayspec.link.protocol import D2T, T2D, Add, StepRow
+from rayspec.link.protocol import D2T, T2D, Add, Announce, StepRow
 from rayspec.link.spec import LinkSpec
 
 CPU = torch.device("cpu")
@@ -41,6 +41,9 @@ class Transport:
         reply = D2T(EPOCH, step, 9, [StepRow(1, 4, (step,))])
         q = torch.full((2, 2, 4), step, dtype=torch.int32)
         self.mailbox.append((reply.pack(SPEC.shape), q))
+
+    def announce(self, step: int) -> None:
+        pass
 
     def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
         self.sent.append(T2D.unpack(frame, SPEC.shape))
@@ -172,6 +175,13 @@ def test_a_draft_far_behind_gets_everything_anew_once_it_caught_up() -> None:
     assert step is not None
     assert step.step == 2  # no number was left out
     assert counters.sent == 1
+    assert control.sent == [Announce(1)]
+
+
+def test_frames_between_hosts_are_not_announced() -> None:
+    rig = Rig()
+    rig.step()
+    assert rig.control.sent == []
 
 
 def test_at_its_end_an_attachment_tells_no_more_steps() -> None:

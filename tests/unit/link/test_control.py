@@ -90,6 +90,23 @@ def test_a_peer_that_stopped_reading_never_blocks_the_sender(
     channel.close()
 
 
+def test_what_waits_for_a_slow_peer_keeps_its_order(
+    raw_and_channel: tuple[socket.socket, ControlChannel],
+) -> None:
+    raw, channel = raw_and_channel
+    peer = ControlChannel(raw.dup(), name="peer")
+    sent: list[Message] = []
+    for number in range(600):  # more than a socket holds
+        sent += [Add(number, 0, 1, 4, 0.0, None, (number,) * 3000), Ping(number)]
+        channel.send(sent[-2])
+        channel.send(sent[-1])
+    assert [peer.receive(WAIT_S) for _ in sent] == sent
+    channel.send(Ping(-1))
+    assert peer.receive(WAIT_S) == Ping(-1)
+    peer.close()
+    raw.close()
+
+
 def test_interrupt_wakes_a_blocked_receive(
     raw_and_channel: tuple[socket.socket, ControlChannel],
 ) -> None:

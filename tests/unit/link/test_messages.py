@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from rayspec.errors import LinkError
 from rayspec.link.protocol import (
     Add,
+    Announce,
     Bye,
     Delete,
     Hello,
@@ -34,7 +35,10 @@ BY_TYPE: dict[str, st.SearchStrategy[object]] = {
     "int | None": st.none() | int32,
     "tuple[int, ...]": st.lists(int32, max_size=8).map(tuple),
 }
-KINDS: list[type[Message]] = [Hello, Ready, Reset, Add, Delete, SetK, Ping, Pong, Nack, Bye]
+KINDS: list[type[Message]] = [
+    *(Hello, Ready, Reset, Add, Delete, SetK, Ping, Pong, Nack, Bye),
+    Announce,
+]
 MESSAGES = st.one_of(
     [st.builds(kind, **{f.name: BY_TYPE[str(f.type)] for f in fields(kind)}) for kind in KINDS]
 )

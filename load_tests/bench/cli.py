@@ -134,7 +134,12 @@ def remarks(settings: Settings, groups: list[Group]) -> list[str]:
             "One GPU is shared by target and draft: they take turns on it, and the link crosses the"
             " host instead of NVLink. rayspec's figures are a lower bound for two GPUs."
         )
-    elif settings.shares_gpu:
+    elif settings.plain_apart:
+        lines.append(
+            f"plain runs on GPU {_list(settings.plain_devices)}, the others on"
+            f" {_list(settings.target_devices)}: of one kind, and one system runs at a time."
+        )
+    if settings.shares_gpu and not settings.same_gpu_link:
         lines.append("The draft shares a GPU with a tensor-parallel rank of the target.")
     if settings.device == "cuda" and settings.real:
         lines.append("Real text; answers run to the full length, beyond where they would end.")
@@ -152,6 +157,10 @@ def remarks(settings: Settings, groups: list[Group]) -> list[str]:
     return lines
 
 
+def _list(devices: tuple[int, ...]) -> str:
+    return ", ".join(map(str, devices))
+
+
 def _gpus(settings: Settings) -> list[Gpu]:
     """Return the target's GPUs, then the draft's."""
     devices = [*settings.target_devices, settings.draft_device]
@@ -165,7 +174,13 @@ def _groups(settings: Settings, models: Models, gpus: list[Gpu]) -> list[Group]:
     if settings.device == "cpu":
         return [Group(tuple(variants))]
     needs = {v: memory.variant_bytes(settings, models, v) for v in variants}
-    capacity = int(min(gpu.total_bytes for gpu in gpus[:-1]) * USABLE)
+    capacity = int(min(gpu.total_bytes for gpu in gpus) * USABLE)
     if settings.memory_gib is not None:
         capacity = int(settings.memory_gib * memory.GIB)
+    if settings.plain_apart and plain is not None:
+        beside = settings.draft_device in settings.plain_devices
+        drafts = sum(memory.draft_bytes(settings, draft) for draft in models.drafts.values())
+        if needs[plain] + beside * drafts > capacity:
+            sys.exit(f"plain does not fit on GPU {_list(settings.plain_devices)} with the drafts")
+        needs[plain] = 0
     return pack(variants, needs, capacity, plain)

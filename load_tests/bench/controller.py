@@ -102,7 +102,7 @@ class Controller:
     def _environment(self, variant: Variant) -> dict[str, str]:
         env = systems.environment(self._settings, variant)
         if self._settings.device == "cuda":
-            env["CUDA_VISIBLE_DEVICES"] = visible_devices(self._settings.target_devices)
+            env["CUDA_VISIBLE_DEVICES"] = visible_devices(self._settings.devices(variant.system))
         return env
 
     def _draft_environment(self) -> dict[str, str]:

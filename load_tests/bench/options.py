@@ -14,6 +14,7 @@ __all__ = ["parse"]
 REAL = "real"
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 CACHE = Path.home() / ".cache" / "rayspec" / "bench"
+PLAIN_DEVICES = "GPUs of plain (default: the target's); the draft's, say, which idles meanwhile"
 SAMPLING = "sparse: drafts are sampled (co-located: probabilistic), for temperature 1"
 
 
@@ -35,6 +36,8 @@ def parse(description: str, argv: list[str] | None) -> Settings:
     for shape in () if args.tiny else (args.target_shape, *args.draft_shape):
         if shape not in known and not (real and (Path(shape) / "config.json").exists()):
             parser.error(f"no shape {shape}; there are {', '.join(known)}")
+    if args.plain_devices and len(args.plain_devices) != args.tp:
+        parser.error(f"--plain-devices takes {args.tp}, as many as --tp")
     if not real and not 1 < max(acceptances) <= args.acceptance_k + 1:
         parser.error(f"{args.acceptance_k} drafts a step yield at most {args.acceptance_k + 1}")
     return _settings(args, acceptances)
@@ -54,12 +57,14 @@ def _settings(args: argparse.Namespace, acceptances: tuple[float, ...]) -> Setti
         acceptances=acceptances,
         acceptance_k=args.acceptance_k,
         ks=tuple(sorted(args.k)),
+        colocated_ks=tuple(sorted(args.colocated_k or args.k)),
         temperatures=tuple(args.temperature),
         target_shape="tiny" if args.tiny else args.target_shape,
         draft_shapes=("tiny",) if args.tiny else tuple(args.draft_shape),
         tp=args.tp,
         device=args.device,
         target_devices=targets,
+        plain_devices=tuple(args.plain_devices or targets),
         draft_device=draft,
         input_tokens=args.input_tokens or (32 if args.tiny else 256),
         output_tokens=args.output_tokens or (64 if args.tiny else 128 if quick else 256),
@@ -88,12 +93,14 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add("--acceptance", nargs="+", default=["2", "3", "4"], help="tokens a step, or 'real'")
     add("--acceptance-k", type=int, default=5, help="drafts a step that --acceptance is said of")
     add("--k", nargs="+", type=int, default=[5], help="drafts a step; the best is reported")
+    add("--colocated-k", nargs="+", type=int, help="of vLLM's co-located drafts (default: --k)")
     add("--temperature", nargs="+", type=float, default=[0.0], help="(default: 0)")
     add("--target-shape", default="8b", help="8b, 32b, 70b")
     add("--draft-shape", nargs="+", default=["1b"], help="1b, smollm, shallow; real: or a folder")
     add("--tp", type=int, default=1, help="tensor parallelism of the target")
     add("--device", choices=("cuda", "cpu"), default="cuda")
     add("--target-devices", nargs="+", type=int, help="GPUs of the target (default: the first)")
+    add("--plain-devices", nargs="+", type=int, help=PLAIN_DEVICES)
     add("--draft-device", default="cuda:1", help="GPU of the draft; cuda:0 shares the target's")
     add("--input-tokens", type=int, help="prompt tokens; the most of them when real (256)")
     add("--output-tokens", type=int, help="tokens to generate per request (256)")

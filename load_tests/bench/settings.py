@@ -24,12 +24,14 @@ class Settings:
     acceptances: tuple[float, ...]
     acceptance_k: int
     ks: tuple[int, ...]
+    colocated_ks: tuple[int, ...]
     temperatures: tuple[float, ...]
     target_shape: str
     draft_shapes: tuple[str, ...]
     tp: int
     device: str
     target_devices: tuple[int, ...]
+    plain_devices: tuple[int, ...]
     draft_device: int
     input_tokens: int
     output_tokens: int
@@ -66,9 +68,24 @@ class Settings:
         return self.device == "cuda" and self.draft_device == self.target_devices[0]
 
     @property
+    def plain_apart(self) -> bool:
+        """Whether plain runs on other GPUs than the systems that it is compared with."""
+        return self.device == "cuda" and self.plain_devices != self.target_devices
+
+    def devices(self, system: str) -> tuple[int, ...]:
+        """Return the GPUs of a system's engine."""
+        return self.plain_devices if system == "plain" else self.target_devices
+
+    @property
     def max_model_len(self) -> int:
         """Room for prompt, answer and the drafts beyond its end, in whole blocks."""
-        return -(-(self.input_tokens + self.output_tokens + max(self.ks) + 1) // 64) * 64
+        return (
+            -(
+                -(self.input_tokens + self.output_tokens + max(self.ks + self.colocated_ks) + 1)
+                // 64
+            )
+            * 64
+        )
 
     def probability(self, acceptance: float) -> float:
         """Return how likely a draft is accepted: `acceptance` is of steps of `acceptance_k`."""
@@ -76,7 +93,7 @@ class Settings:
 
     def gpus(self, system: str) -> int:
         """Return the GPUs that a system takes, the draft's included."""
-        devices = set(self.target_devices)
+        devices = set(self.devices(system))
         if system == "rayspec":
             devices.add(self.draft_device)
         return len(devices)
@@ -92,7 +109,11 @@ class Settings:
             elif system == "ngram":
                 made.extend(Variant(system, k) for k in self.ks)
             else:
-                made += [Variant(system, k, name) for name in self.draft_shapes for k in self.ks]
+                made += [
+                    Variant(system, k, name)
+                    for name in self.draft_shapes
+                    for k in self.colocated_ks
+                ]
         return made
 
     def turns(self, variant: Variant) -> list[Turn]:

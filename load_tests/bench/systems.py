@@ -74,7 +74,8 @@ def _base(settings: Settings, models: Models, variant: Variant) -> dict[str, Any
         "skip_tokenizer_init": True,
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,
-        "max_num_batched_tokens": max(8192, settings.max_model_len),
+        # With more than the requests can have, vLLM's dummy runs read beyond their block tables.
+        "max_num_batched_tokens": min(8192, settings.max_num_seqs * settings.max_model_len),
         "tensor_parallel_size": settings.tp,
         "distributed_executor_backend": "uni" if settings.tp == 1 else "mp",
         "enable_prefix_caching": False,

@@ -14,6 +14,7 @@ from rayspec.draft.fused import FusedLlamaModel
 from rayspec.draft.fused.plan import FusedPlan
 from rayspec.draft.rounds.mixed import MixedDraftModel
 from rayspec.draft.rounds.models import ModelChoice, load_draft_model
+from tests.support.chunks import chunks_of
 from tests.unit.draft.fused.sequences import Sequences, reference, tensors
 
 pytestmark = pytest.mark.gpu
@@ -200,11 +201,10 @@ def test_kernels_do_not_wait_for_the_host() -> None:
     _, batch = build(SHAPES["shallow, 4 layers"], 2)
     plan = batch.model.plan(2, 1)
     batch.decode(plan)
-    table = batch.tables[0].cuda()
-    ids = torch.zeros(16, dtype=torch.int32, device="cuda")
+    chunks = chunks_of(batch.model.device, [([0] * 16, 32, batch.tables[0])])
     torch.cuda.set_sync_debug_mode("error")
     try:
         plan.run()
-        batch.model.prefill(ids, 32, table)
+        batch.model.prefill(chunks)
     finally:
         torch.cuda.set_sync_debug_mode("default")

@@ -26,7 +26,7 @@ def draft_environment() -> dict[str, str]:
 
 
 def _two() -> bool:
-    return torch.cuda.device_count() > 1
+    return bool(torch.cuda.device_count() > 1)
 
 
 def _as_host(name: str) -> dict[str, str]:

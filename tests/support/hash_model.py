@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import torch
 
+from rayspec.draft.vllm_model.base import Chunks
+
 __all__ = ["HashModel", "greedy_chain"]
 
 _PRIME = 1_000_003
@@ -94,11 +96,11 @@ class HashModel:
     def plan(self, rows: int, width: int) -> HashPlan:
         return HashPlan(self, rows, width)
 
-    def prefill(self, tokens: torch.Tensor, start: int, block_table: torch.Tensor) -> None:
-        self.prefilled += len(tokens)
-        places = torch.arange(start, start + len(tokens), device=self.device)
-        blocks = block_table[places // self.block_size].long()
-        self.cache.view(-1)[blocks * self.block_size + places % self.block_size] = tokens
+    def prefill(self, chunks: Chunks) -> None:
+        self.prefilled += len(chunks.ids)
+        places = chunks.positions
+        blocks = chunks.block_table[chunks.owner, places // self.block_size].long()
+        self.cache.view(-1)[blocks * self.block_size + places % self.block_size] = chunks.ids
 
     def close(self) -> None:
         pass

@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 import torch
 
+from tests.support.chunks import chunks_of
+
 _T = TypeVar("_T")
 
 
@@ -94,8 +96,7 @@ def drive(spec: Any, lengths: tuple[int, ...], *, graph: bool, vocab: int) -> li
         max_blocks = -(-(max(lengths) + 16) // model.block_size)
         sequences = Sequences(texts, model.block_size, max_blocks)
         model.allocate(sequences.blocks, max_blocks)
-        for text, table in zip(texts, sequences.tables, strict=True):
-            _prefill(model, text[:-1], table, chunk=19)
+        _prefill(model, [text[:-1] for text in texts], sequences.tables, chunk=19)
         plans = {width: _runner(model.plan(len(texts) + 1, width), graph) for width in (1, 2)}
         steps: list[Step] = []
 
@@ -122,11 +123,15 @@ def drive(spec: Any, lengths: tuple[int, ...], *, graph: bool, vocab: int) -> li
         model.close()
 
 
-def _prefill(model: Any, text: list[int], table: torch.Tensor, chunk: int) -> None:
-    ids = torch.tensor(text, dtype=torch.int32, device=model.device)
-    blocks = table.to(model.device)
-    for start in range(0, len(text), chunk):
-        model.prefill(ids[start : start + chunk], start, blocks)
+def _prefill(model: Any, texts: list[list[int]], tables: torch.Tensor, chunk: int) -> None:
+    """Prefill all texts together, `chunk` tokens of each at a time."""
+    for start in range(0, max(map(len, texts)), chunk):
+        parts = [
+            (text[start : start + chunk], start, table)
+            for text, table in zip(texts, tables, strict=True)
+            if start < len(text)
+        ]
+        model.prefill(chunks_of(model.device, parts))
 
 
 def _runner(plan: Any, graph: bool) -> tuple[Any, Callable[[], torch.Tensor]]:

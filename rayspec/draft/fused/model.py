@@ -22,6 +22,7 @@ from rayspec.draft.fused.weights import (
     folder_tensors,
     stream_tensors,
 )
+from rayspec.draft.vllm_model.base import Chunks
 from rayspec.errors import ModelError
 
 __all__ = ["FusedLlamaModel"]
@@ -146,12 +147,15 @@ class FusedLlamaModel:
         return FusedPlan(self, rows, width)
 
     @torch.no_grad()
-    def prefill(self, tokens: torch.Tensor, start: int, block_table: torch.Tensor) -> None:
-        """Write the KV of one sequence's `tokens` [n] int32 at positions `start`…, eagerly.
+    def prefill(self, chunks: Chunks) -> None:
+        """Write the KV of chunks whose context is in the cache already, one after the other.
 
-        `block_table` is the sequence's row, [max_blocks] int32. Nothing waits for the device.
+        Nothing waits for the device.
         """
-        prefill_chunk(self, tokens, start, block_table)
+        done = 0
+        for (start, end), blocks in zip(chunks.spans, chunks.block_table, strict=True):
+            prefill_chunk(self, chunks.ids[done : done + end - start], start, blocks)
+            done += end - start
 
     def close(self) -> None:
         """Release weights and cache; idempotent. Plans must not run any more."""

@@ -70,7 +70,7 @@ class RoundsEngine:
         with self.activate():
             self.graphs.prepare(self._stream)
             self._prefiller = Prefiller(
-                model, self._state.tokens, self._state.tables, spec.piece_us
+                model, self._state.tokens, self._state.tables, spec.piece_tokens
             )
             self._prefiller.start()
             self._state.warm_up()
@@ -125,8 +125,9 @@ class RoundsEngine:
         if row is None:
             return
         piece = self._prefiller.current
-        if piece is not None and piece.row is row:
-            piece.dropped = True  # it still writes: row and blocks are freed with its end
+        part = None if piece is None else piece.part_of(row)
+        if part is not None:
+            part.dropped = True  # it is still written: row and blocks are freed with its end
         else:
             self._vacate(row)
 
@@ -228,7 +229,7 @@ class RoundsEngine:
         rows = self._seats.rows
         for row in rows:
             self._seats.provide(row)
-        piece = next_piece(rows, prefiller.size)
+        piece = next_piece(rows, prefiller.most)
         if piece is None:
             return False
         self._state.flush()
@@ -268,13 +269,14 @@ class RoundsEngine:
 
     def _take_piece(self, piece: Piece) -> None:
         self._unsettled = True
-        if piece.dropped:
-            self._vacate(piece.row)
-        elif piece.failed:
-            piece.row.broken = True
-            self.counters.failures += 1
-        else:
-            self._seats.publish(piece.row, piece.end)
+        self.counters.failures += piece.failed
+        for part in piece.parts:
+            if part.dropped:
+                self._vacate(part.row)
+            elif piece.failed:
+                part.row.broken = True
+            else:
+                self._seats.publish(part.row, part.end)
 
     def _take_report(self, ended: Round) -> None:
         report = self._ring.report_words[ended.place]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-import torch
-
 from rayspec.draft.fused import FusedLlamaModel
-from rayspec.draft.vllm_model.base import DecodePlan
+from rayspec.draft.vllm_model.base import Chunks, DecodePlan
 from rayspec.draft.vllm_model.model import VllmDraftModel
 
 __all__ = ["FUSED_TOKENS", "MixedDraftModel"]
@@ -46,9 +44,9 @@ class MixedDraftModel:
         few = rows * width <= self._most
         return self._fused.plan(rows, width) if few else self._vllm.plan(rows, width)
 
-    def prefill(self, tokens: torch.Tensor, start: int, block_table: torch.Tensor) -> None:
-        """Write the KV of one sequence's `tokens` [n] int32 at positions `start`…, eagerly."""
-        self._vllm.prefill(tokens, start, block_table)
+    def prefill(self, chunks: Chunks) -> None:
+        """Write the KV of chunks whose context is in the cache already, eagerly."""
+        self._vllm.prefill(chunks)
 
     def close(self) -> None:
         """Release weights and cache; idempotent."""

@@ -77,8 +77,10 @@ class PathPlaces:
 class NcclPath:
     """Rings of frames and replies, a stream for each direction.
 
-    A receive is posted for every frame that the target announced, and for no other. A target that
-    takes no replies holds up its own stream only. Created on the target's thread and then used by
+    A receive is posted for a frame that the target announced, once the rounds of all before it have
+    ended: what a round or its prefill does may wait for the device, and so for what is pending on
+    it, while the target waits for the round. A target that takes no replies holds up its own stream
+    only. Created on the target's thread and then used by
     the step loop's.
     """
 
@@ -139,8 +141,8 @@ class NcclPath:
             self._sent[at].record(self._tx)
 
     def pump(self) -> None:
-        """Post the receives of announced frames, which are mostly still being computed."""
-        while self._posted < min(self._announced, self._released + RING):
+        """Post the receive of an announced frame, which is mostly still being computed."""
+        if self._posted < self._announced and self._posted == self._released:
             at = self._posted % RING
             with torch.cuda.stream(self._rx):
                 self._groups.recv([self._inbox[at]])

@@ -1,102 +1,111 @@
-"""Prefill beside the rounds: pieces of one sequence at a time, on a stream of low priority.
+"""Prefill beside the rounds: pieces of some sequences at a time, on a stream of low priority.
 
 Launching a model's eager forward takes the host longer than a round may wait, so on CUDA a thread
-of its own does it. Nothing waits for a piece: the step loop asks now and then whether it is done.
+of its own does it, and it takes much the same time for one sequence as for many. Nothing waits for
+a piece: the step loop asks now and then whether it is done. A piece does not hold up rounds by its
+length: the device runs theirs between any two of its kernels.
 """
 
 from __future__ import annotations
 
+import itertools
 import logging
 import queue
 import sys
 import threading
-import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import numpy as np
 import torch
 
 from rayspec.draft.rounds.rows import Row
+from rayspec.draft.rounds.staging import Staging
 from rayspec.draft.rounds.streams import own_stream
-from rayspec.draft.vllm_model.base import DraftModel
+from rayspec.draft.vllm_model.base import Chunks, DraftModel
 
-__all__ = ["Piece", "Prefiller", "next_piece"]
+__all__ = ["Part", "Piece", "Prefiller", "next_piece"]
 
 logger = logging.getLogger(__name__)
 
-_SMALLEST: Final = 32
-_LARGEST: Final = 1024
+# A row whose target wants no drafts for now is this far behind at least before it is prefilled.
+_LEAST_UNASKED: Final = 32
 _SWITCH_S: Final = 200e-6
 
 
 @dataclass(slots=True, eq=False)
-class Piece:
+class Part:
     """Positions `start` to `end` of a row whose KV is being written."""
 
     row: Row
     start: int
     end: int
     dropped: bool = False  # the row's sequence left meanwhile
+
+
+@dataclass(slots=True, eq=False)
+class Piece:
+    """What is prefilled in one forward."""
+
+    parts: list[Part]
     failed: bool = False
     launched: threading.Event = field(default_factory=threading.Event)
     after: Any = None  # event on the round stream: tokens and blocks are there
-    begin: Any = None
     finish: Any = None
-    took_us: float | None = None
+
+    def part_of(self, row: Row) -> Part | None:
+        """Return the part that a row has in it."""
+        return next((part for part in self.parts if part.row is row), None)
 
 
-def next_piece(rows: list[Row], most: int) -> Piece | None:
-    """Return what to prefill: of the row closest to being ready, at most `most` tokens.
+def next_piece(rows: Sequence[Row], most: int) -> Piece | None:
+    """Return what to prefill: of the rows closest to being ready first, at most `most` tokens.
 
     A target that wants no drafts for now is kept up in larger steps, not token by token.
     """
-    best: Row | None = None
-    for row in rows:
-        missing = row.length - row.filled
-        least = 2 if row.owner.k_want and row.sequence.k else _SMALLEST  # tokens
-        if (
-            row.broken
-            or not row.behind
-            or missing <= least
-            or row.length > min(row.limit, row.owner.max_len)
-        ):
-            continue
-        if best is None or missing < best.length - best.filled:
-            best = row
-    if best is None:
-        return None
-    return Piece(best, best.filled, min(best.length, best.filled + most))
+    parts: list[Part] = []
+    for row in sorted(filter(_is_due, rows), key=lambda row: row.length - row.filled):
+        count = min(row.length - row.filled, most)
+        if count <= 0:
+            break
+        parts.append(Part(row, row.filled, row.filled + count))
+        most -= count
+    return Piece(parts) if parts else None
+
+
+def _is_due(row: Row) -> bool:
+    least = 2 if row.owner.k_want and row.sequence.k else _LEAST_UNASKED
+    behind = row.behind and row.length - row.filled > least
+    return behind and not row.broken and row.length <= min(row.limit, row.owner.max_len)
 
 
 class Prefiller:
-    """Runs pieces one after the other, and sizes them by how long they took."""
+    """Runs pieces one after the other, each of at most `most` tokens."""
 
     def __init__(
-        self,
-        model: DraftModel,
-        tokens: torch.Tensor,
-        tables: torch.Tensor,
-        piece_us: float,
+        self, model: DraftModel, tokens: torch.Tensor, tables: torch.Tensor, most: int
     ) -> None:
+        self.most = most
+        self.current: Piece | None = None
         self._model = model
         self._tokens = tokens
         self._tables = tables
-        self._piece_us = piece_us
         self._cuda = model.device.type == "cuda"
         self._jobs: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stream: Any = None
-        self.size = _SMALLEST
-        self.current: Piece | None = None
+        # A token is in two lists of a piece, and a sequence in three.
+        words = 5 * most + 1
+        self._staging = Staging(2 * words, model.device)
+        self._words = torch.zeros(words, dtype=torch.int32, device=model.device)
 
     def start(self) -> None:
-        """Run the largest piece once, so that its memory and kernels are there; start the thread.
-
-        Its blocks are those of the spare row: the content of block 0 counts for nothing.
-        """
+        """Run the largest pieces once, so that memory and kernels are there; start the thread."""
         if self._cuda:
             self._stream = own_stream(self._model.device)
             # The allocator keeps memory by stream: the pieces' own has to have it.
+            self._stream.wait_stream(torch.cuda.current_stream(self._model.device))
             with torch.cuda.stream(self._stream):
                 self._warm_up()
             # The step loop must get its turn between two calls of this thread, not after 5 ms.
@@ -116,18 +125,16 @@ class Prefiller:
             self._jobs.put(piece)
         else:
             self._write(piece)
+            piece.launched.set()
 
     def take_done(self) -> Piece | None:
         """Return the piece if its KV is written, once."""
         piece = self.current
         if piece is None or not piece.launched.is_set():
             return None
-        if self._cuda and not piece.failed:
-            if not piece.finish.query():
-                return None
-            piece.took_us = piece.begin.elapsed_time(piece.finish) * 1e3
+        if self._cuda and not piece.failed and not piece.finish.query():
+            return None
         self.current = None
-        self._resize(piece)
         return piece
 
     def stop(self) -> None:
@@ -138,43 +145,60 @@ class Prefiller:
             self._thread = None
 
     def _warm_up(self) -> None:
+        """Prefill the spare row, whose blocks are block 0: its content counts for nothing."""
         spare = len(self._tables) - 1
         longest = min(self._tokens.shape[1], self._tables.shape[1] * self._model.block_size)
-        for size in sorted({min(size, longest) for size in (_SMALLEST, _LARGEST)}):
-            self._model.prefill(self._tokens[spare, :size], 0, self._tables[spare])
+        for spans in _largest(self.most, longest):
+            self._model.prefill(self._chunks([spare] * len(spans), spans))
 
     def _run(self) -> None:
         torch.cuda.set_device(self._model.device)
         with torch.cuda.stream(self._stream):
             while (piece := self._jobs.get()) is not None:
                 self._stream.wait_event(piece.after)
-                piece.begin = torch.cuda.Event(enable_timing=True)
-                piece.finish = torch.cuda.Event(enable_timing=True)
-                piece.begin.record()
+                piece.finish = torch.cuda.Event()
                 self._write(piece)
                 piece.finish.record()
                 piece.launched.set()
 
     def _write(self, piece: Piece) -> None:
-        index = piece.row.index
-        began = time.perf_counter()
+        rows = [part.row.index for part in piece.parts]
+        spans = [(part.start, part.end) for part in piece.parts]
         try:
-            self._model.prefill(
-                self._tokens[index, piece.start : piece.end], piece.start, self._tables[index]
-            )
+            self._model.prefill(self._chunks(rows, spans))
         except Exception:
             logger.exception("prefill failed")
             piece.failed = True
-        if not self._cuda:
-            piece.took_us = (time.perf_counter() - began) * 1e6
-            piece.launched.set()
 
-    def _resize(self, piece: Piece) -> None:
-        """Move the size towards the largest power of two that stays below the aim."""
-        took = piece.took_us
-        if took is None or piece.end - piece.start < self.size:
-            return
-        if took > self._piece_us:
-            self.size = max(_SMALLEST, self.size // 2)
-        elif took < self._piece_us / 2.5:
-            self.size = min(_LARGEST, self.size * 2)
+    def _chunks(self, rows: Sequence[int], spans: Sequence[tuple[int, int]]) -> Chunks:
+        """Bring what a piece consists of to the device, on the current stream."""
+        counts = [end - start for start, end in spans]
+        lists = (
+            np.repeat(np.arange(len(rows)), counts),
+            np.concatenate([np.arange(*span) for span in spans]),
+            [0, *itertools.accumulate(counts)],
+            [end for _, end in spans],
+            rows,
+        )
+        words = np.concatenate(lists).astype(np.int32)
+        self._staging.upload(words, self._words)
+        owner, positions, starts, seq_lens, indices = self._words[: len(words)].split(
+            [len(part) for part in lists]
+        )
+        owner, positions, indices = owner.long(), positions.long(), indices.long()
+        return Chunks(
+            spans=tuple(spans),
+            ids=self._tokens[indices[owner], positions],
+            positions=positions,
+            owner=owner,
+            starts=starts,
+            seq_lens=seq_lens,
+            block_table=self._tables[indices],
+        )
+
+
+def _largest(most: int, longest: int) -> Iterator[list[tuple[int, int]]]:
+    """Yield spans that take all the memory a piece can: few long ones, and many short ones."""
+    for length in (min(most, longest), min(_LEAST_UNASKED, most, longest)):
+        yield [(0, length)]
+        yield [(0, length)] * (most // length)

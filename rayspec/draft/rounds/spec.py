@@ -25,7 +25,8 @@ class RoundsSpec:
     `k_tiers` are the draft lengths that targets ask for, None if any up to `k_max`. With `top_m`
     the drafts of requests with a temperature are sampled from their `top_m` most likely tokens; 0
     drafts greedily. `kv_gib` None takes what `rows` sequences of `max_len` need, but at most half
-    of the device's free memory. A piece of prefill is sized to take `piece_us` on the device.
+    of the device's free memory. A piece of prefill has up to `piece_tokens` tokens, of as many
+    sequences as have them.
     """
 
     rows: int = 16
@@ -36,7 +37,7 @@ class RoundsSpec:
     k_tiers: tuple[int, ...] | None = None
     top_m: int = 0
     kv_gib: float | None = None
-    piece_us: float = 1500.0
+    piece_tokens: int = 1024
 
     def __post_init__(self) -> None:
         if self.rows < 1:
@@ -49,6 +50,8 @@ class RoundsSpec:
             raise ConfigError("targets", self.targets, "must be at least 1")
         if self.max_len < 4:
             raise ConfigError("max_len", self.max_len, "must be at least 4")
+        if self.piece_tokens < 1:
+            raise ConfigError("piece_tokens", self.piece_tokens, "must be at least 1")
         if self.top_m and (self.top_m & (self.top_m - 1) or not 2 <= self.top_m <= _LARGEST_TOP):
             raise ConfigError("top_m", self.top_m, f"must be a power of two up to {_LARGEST_TOP}")
 

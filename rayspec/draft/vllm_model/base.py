@@ -5,11 +5,29 @@ The rounds own slots, tokens and blocks; the model owns weights and the cache's 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 
-__all__ = ["DecodePlan", "DraftModel"]
+__all__ = ["Chunks", "DecodePlan", "DraftModel"]
+
+
+@dataclass(frozen=True, slots=True)
+class Chunks:
+    """Tokens of several sequences to prefill in one forward, sequence after sequence.
+
+    `spans` says for each sequence which positions they are, from and up to; the tensors say the
+    same on the device.
+    """
+
+    spans: tuple[tuple[int, int], ...]
+    ids: torch.Tensor  # [tokens] int32
+    positions: torch.Tensor  # [tokens] int64
+    owner: torch.Tensor  # [tokens] int64, the token's place in `spans`
+    starts: torch.Tensor  # [sequences + 1] int32, where each one's tokens begin
+    seq_lens: torch.Tensor  # [sequences] int32, tokens up to the end of its span
+    block_table: torch.Tensor  # [sequences, max_blocks] int32
 
 
 class DecodePlan(Protocol):
@@ -54,10 +72,10 @@ class DraftModel(Protocol):
     def plan(self, rows: int, width: int) -> DecodePlan:
         """Return static buffers for decoding; call after `allocate`."""
 
-    def prefill(self, tokens: torch.Tensor, start: int, block_table: torch.Tensor) -> None:
-        """Write the KV of one sequence's `tokens` [n] int32 at positions `start`…, eagerly.
+    def prefill(self, chunks: Chunks) -> None:
+        """Write the KV of chunks whose context is in the cache already, eagerly.
 
-        `block_table` is the sequence's row, [max_blocks] int32. Nothing waits for the device.
+        Nothing waits for the device.
         """
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ attention layers' caches, and metadata on static tensors.
 from __future__ import annotations
 
 import gc
+import itertools
 from typing import Any
 
 import torch
@@ -14,6 +15,7 @@ from vllm.forward_context import set_forward_context
 from vllm.model_executor.models.utils import extract_layer_index
 
 from rayspec.draft.vllm_model.attention import Attention, Batch
+from rayspec.draft.vllm_model.base import Chunks
 from rayspec.draft.vllm_model.cache import LayerCaches
 from rayspec.draft.vllm_model.load import device_of, load
 from rayspec.draft.vllm_model.plan import VllmDecodePlan
@@ -96,30 +98,26 @@ class VllmDraftModel:
         )
 
     @torch.no_grad()
-    def prefill(self, tokens: torch.Tensor, start: int, block_table: torch.Tensor) -> None:
-        """Write the KV of one sequence's `tokens` [n] int32 at positions `start`…, eagerly.
+    def prefill(self, chunks: Chunks) -> None:
+        """Write the KV of chunks whose context is in the cache already, eagerly.
 
-        On CUDA only kernels are launched: numbers travel as their arguments, not as copies.
+        On CUDA kernels are launched and nothing is copied.
         """
-        count = len(tokens)
-        positions = torch.arange(start, start + count, device=self.device)  # [n] int64
-        blocks = block_table.to(self.device, non_blocking=True)
-        slots = blocks[positions // self.block_size].long() * self.block_size
-        slots += positions % self.block_size
-        starts = torch.zeros(2, dtype=torch.int32, device=self.device)
-        starts[1:].fill_(count)
+        size, positions = self.block_size, chunks.positions
+        blocks = chunks.block_table[chunks.owner, positions // size]
+        slots = blocks.long() * size + positions % size
+        counts = [end - start for start, end in chunks.spans]
         batch = Batch(
-            starts=starts,
-            starts_cpu=torch.tensor([0, count], dtype=torch.int32),
-            seq_lens=torch.full((1,), start + count, dtype=torch.int32, device=self.device),
-            block_table=blocks[None],
+            starts=chunks.starts,
+            starts_cpu=torch.tensor([0, *itertools.accumulate(counts)], dtype=torch.int32),
+            seq_lens=chunks.seq_lens,
+            block_table=chunks.block_table,
             slot_mapping=slots,
-            max_query=count,
-            max_seq=start + count,
+            max_query=max(counts),
+            max_seq=max(end for _, end in chunks.spans),
         )
         metadata = self._prefill.build(batch, once=True)
-        ids = tokens.to(self.device, torch.int32, non_blocking=True)
-        self._forward(ids, positions, metadata, self._prefill.slots(slots))
+        self._forward(chunks.ids, positions, metadata, self._prefill.slots(slots))
 
     def close(self) -> None:
         """Release weights and cache; idempotent."""

@@ -25,6 +25,13 @@ def test_rayspec_has_one_engine_for_every_k_and_draft() -> None:
     ]
 
 
+def test_colocated_drafts_may_have_a_k_of_their_own() -> None:
+    settings = parse("", ["--k", "3", "5", "--colocated-k", "2"])
+    ks = {(variant.system, variant.k) for variant in settings.variants()}
+    assert {k for system, k in ks if system == "colocated"} == {2}
+    assert {k for system, k in ks if system == "ngram"} == {3, 5}
+
+
 def test_plain_knows_no_acceptance() -> None:
     settings = parse("", ["--batch", "1", "--temperature", "0", "1", "--acceptance", "2", "3"])
     (plain,) = settings.turns(Variant("plain"))
@@ -48,9 +55,18 @@ def test_who_shares_a_gpu(arguments: list[str], shares: bool, link: bool, gpus: 
     assert settings.gpus("plain") == settings.tp
 
 
+def test_plain_may_run_on_the_drafts_gpu() -> None:
+    settings = parse("", ["--plain-devices", "1"])
+    assert settings.plain_apart
+    assert [settings.devices(name) for name in ("plain", "rayspec")] == [(1,), (0,)]
+    assert (settings.gpus("plain"), settings.gpus("rayspec")) == (1, 2)
+    assert not parse("", []).plain_apart
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
+        ["--tp", "2", "--plain-devices", "1"],
         ["--tiny"],
         ["--device", "cpu"],
         ["--acceptance", "real", "2"],

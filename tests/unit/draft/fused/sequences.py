@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM
 
 from rayspec.draft.fused import FusedLlamaModel
 from rayspec.draft.fused.plan import FusedPlan
+from tests.support.chunks import chunks_of
 
 
 def reference(config: Any, dtype: torch.dtype, device: str, seed: int = 0) -> Any:
@@ -54,11 +55,10 @@ class Sequences:
 
     def prefill(self, row: int, chunk: int, upto: int) -> None:
         """Write the KV of a row's first `upto` tokens, `chunk` at a time."""
-        table = self.tables[row].to(self.model.device)
         for start in range(0, upto, chunk):
-            part = self.tokens[row][start : min(start + chunk, upto)]
-            ids = torch.tensor(part, dtype=torch.int32, device=self.model.device)
-            self.model.prefill(ids, start, table)
+            tokens = self.tokens[row][start : min(start + chunk, upto)]
+            part = tokens, start, self.tables[row]
+            self.model.prefill(chunks_of(self.model.device, [part]))
 
     def fill(self, plan: FusedPlan) -> None:
         """Aim a plan at every row's newest tokens; rows beyond the sequences go unused."""

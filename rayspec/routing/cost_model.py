@@ -1,0 +1,215 @@
+"""What a step and a request cost in a lane: measured step times, and what follows from them.
+
+A step verifies K draft tokens of every sequence and yields `expected_tokens`. Step times come from
+measurements (a calibration, or an engine that learns its own), never from a formula: between the
+measured batch sizes they are interpolated, because decoding is flat while it is bound by memory and
+linear once it is bound by compute. All times are seconds. Pure: no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from math import ceil, inf
+from statistics import fmean, median
+
+__all__ = [
+    "Acceptance",
+    "LaneCost",
+    "Prediction",
+    "PrefillTimes",
+    "StepPoint",
+    "StepTimes",
+    "best_k",
+    "breakeven_acceptance",
+    "expected_tokens",
+    "predict",
+]
+
+Acceptance = float | Sequence[float]
+"""The probability that a draft token is accepted given that those before it were: one for all
+positions, or one per position, whose last holds for all after it."""
+
+
+def expected_tokens(acceptance: Acceptance, k: int) -> float:
+    """Return the mean tokens of a step with `k` draft tokens, 1 to k + 1.
+
+    For a constant acceptance a this is (1 − a^(k+1)) / (1 − a) (Leviathan et al. 2023, eq. 1).
+    """
+    mean = accepted = 1.0
+    for position in range(k):
+        accepted *= _at(acceptance, position)
+        mean += accepted
+    return mean
+
+
+def breakeven_acceptance(speculative_s: float, plain_s: float, k: int) -> float | None:
+    """Return the constant acceptance from which a step of `speculative_s` beats one of `plain_s`.
+
+    None if none does: the step costs more than the k + 1 tokens that it yields at most.
+    """
+    if speculative_s <= plain_s:
+        return 0.0
+    if k < 1 or plain_s <= 0 or speculative_s > plain_s * (k + 1):
+        return None
+    low, high = 0.0, 1.0
+    for _ in range(50):
+        middle = (low + high) / 2
+        if expected_tokens(middle, k) * plain_s < speculative_s:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+@dataclass(frozen=True, slots=True)
+class StepPoint:
+    """A measured step: `batch` sequences of `context` tokens on average, `k` drafts each.
+
+    `seconds` is from one step's end to the next, the wait for the drafts included.
+    """
+
+    batch: int
+    k: int
+    context: int
+    seconds: float
+
+
+class StepTimes:
+    """Step time over batch, K and context, from measured points.
+
+    Piecewise linear in the batch for each K, linear between Ks, and linear in the context tokens
+    of the batch, whose price is fitted over all points. Beyond the largest measured batch the last
+    slope goes on; below the smallest its time holds.
+    """
+
+    def __init__(self, points: Iterable[StepPoint]) -> None:
+        measured = [point for point in points if point.batch > 0 and point.seconds > 0]
+        if not measured:
+            raise ValueError("step times need at least one measured point")
+        self.points = tuple(measured)
+        self._context = median(point.context for point in measured)
+        self._per_context_token = _context_price(measured)
+        curves: dict[int, dict[int, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for point in measured:
+            beyond = point.batch * (point.context - self._context)
+            at_context = max(point.seconds - self._per_context_token * beyond, 1e-9)
+            curves[point.k][point.batch].append(at_context)
+        self._curves = {
+            k: sorted((batch, fmean(times)) for batch, times in by_batch.items())
+            for k, by_batch in curves.items()
+        }
+        self.tiers = tuple(sorted(self._curves))
+
+    def seconds(self, batch: float, k: int, context: float) -> float:
+        """Return the time of a step; K outside the measured ones takes the nearest."""
+        at = bisect_right(self.tiers, k)
+        below, above = self.tiers[max(at - 1, 0)], self.tiers[min(at, len(self.tiers) - 1)]
+        base = _interpolate(self._curves[below], batch)
+        if below < k < above:
+            share = (k - below) / (above - below)
+            base += share * (_interpolate(self._curves[above], batch) - base)
+        beyond = batch * (context - self._context)
+        return max(base + self._per_context_token * beyond, base / 2)
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillTimes:
+    """A chunk of n prompt tokens makes its step `base_s` + n · `per_token_s` long."""
+
+    base_s: float
+    per_token_s: float
+
+    def seconds(self, tokens: float, chunk: int) -> float:
+        """Return the time that `tokens` prompt tokens take in chunks of at most `chunk`."""
+        return ceil(tokens / chunk) * self.base_s + tokens * self.per_token_s if tokens > 0 else 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class LaneCost:
+    """What one engine of a lane costs, and how much it takes at a time."""
+
+    steps: StepTimes
+    prefill: PrefillTimes
+    max_num_seqs: int = 256
+    chunk_tokens: int = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """A request's latency in a lane, and the K that it was predicted with."""
+
+    ttft_s: float
+    tpot_s: float
+    total_s: float
+    k: int
+
+
+def best_k(
+    cost: LaneCost, batch: float, acceptance: Acceptance, context: float, tiers: Sequence[int]
+) -> int:
+    """Return the K of `tiers` with the most tokens per second; the smallest among equals."""
+    best, rate = 0, -inf
+    for k in sorted(tiers):
+        found = expected_tokens(acceptance, k) / cost.steps.seconds(batch, k, context)
+        if found > rate * (1 + 1e-9):
+            best, rate = k, found
+    return best
+
+
+def predict(
+    cost: LaneCost,
+    *,
+    batch: float,
+    k: int,
+    acceptance: Acceptance,
+    prompt_tokens: float,
+    output_tokens: float,
+    context: float,
+    backlog_tokens: float = 0.0,
+) -> Prediction:
+    """Return what a request meets in an engine where `batch` sequences run, itself included.
+
+    `backlog_tokens` are prompt tokens before its own. What exceeds `max_num_seqs` waits for others
+    to end, on average half a request each, in rounds of `max_num_seqs`.
+    """
+    running = min(batch, cost.max_num_seqs)
+    tpot = cost.steps.seconds(running, k, context) / expected_tokens(acceptance, k)
+    ttft = cost.prefill.seconds(backlog_tokens + prompt_tokens, cost.chunk_tokens) + tpot
+    service = ttft + max(output_tokens - 1, 0) * tpot
+    queued = max(batch - cost.max_num_seqs, 0.0) / cost.max_num_seqs * service
+    return Prediction(queued + ttft, tpot, queued + service, k)
+
+
+def _at(acceptance: Acceptance, position: int) -> float:
+    if isinstance(acceptance, int | float):
+        return float(acceptance)
+    return float(acceptance[min(position, len(acceptance) - 1)]) if acceptance else 0.0
+
+
+def _interpolate(curve: Sequence[tuple[int, float]], batch: float) -> float:
+    if batch <= curve[0][0] or len(curve) == 1:
+        return curve[0][1]
+    at = min(bisect_right([point for point, _ in curve], batch), len(curve) - 1)
+    (left, low), (right, high) = curve[at - 1], curve[at]
+    slope = (high - low) / (right - left)
+    if batch > right:
+        slope = max(slope, 0.0)
+    return max(low + slope * (batch - left), min(low, high) / 2)
+
+
+def _context_price(points: Sequence[StepPoint]) -> float:
+    """Return the seconds per context token of the batch, not negative."""
+    groups: Mapping[tuple[int, int], list[StepPoint]] = defaultdict(list)
+    for point in points:
+        groups[point.batch, point.k].append(point)
+    weight = total = 0.0
+    for group in groups.values():
+        for one, other in combinations(group, 2):
+            tokens = one.batch * (one.context - other.context)
+            total += tokens * (one.seconds - other.seconds)
+            weight += tokens * tokens
+    return max(total / weight, 0.0) if weight else 0.0

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -14,7 +14,7 @@ from rayspec.routing.types import Lane
 
 __all__ = ["FORMAT", "Calibration", "ClassProfile", "LaneProfile", "PrefillFit", "Step"]
 
-FORMAT = 1
+FORMAT: Final = 1
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -47,6 +47,9 @@ class LaneProfile(_Part):
     prefill: PrefillFit
     max_num_seqs: int = Field(ge=1)
     chunk_tokens: int = Field(2048, ge=1)
+    contention: float = Field(
+        1.0, ge=1, description="A step while the other lane works too ÷ one while it idles."
+    )
     gpus: int = Field(0, ge=0, description="GPUs of one engine, its draft's included.")
 
     def cost(self) -> LaneCost:

@@ -50,6 +50,9 @@ class LaneProfile(_Part):
     contention: float = Field(
         1.0, ge=1, description="A step while the other lane works too ÷ one while it idles."
     )
+    overhead_s: float = Field(
+        0.0, ge=0, description="What a request waits outside its engine: HTTP, routing, tokenising."
+    )
     gpus: int = Field(0, ge=0, description="GPUs of one engine, its draft's included.")
 
     def cost(self) -> LaneCost:
@@ -66,7 +69,9 @@ class LaneProfile(_Part):
 class ClassProfile(_Part):
     """What a workload class is like: acceptance per position, and typical lengths in tokens.
 
-    `acceptance[i]` is of drafts at position i whose predecessors were accepted.
+    `acceptance[i]` is of drafts at position i whose predecessors were accepted. A step that got no
+    draft there counts as one that was not accepted, so that `expected_tokens` is what a step yields
+    with drafts that often find nothing, such as prompt lookup.
     """
 
     acceptance: list[Share]
@@ -87,6 +92,12 @@ class Calibration(_Part):
     k_tiers: list[int] = Field(min_length=1)
     lanes: dict[Lane, LaneProfile] = Field(min_length=1)
     classes: dict[str, ClassProfile] = Field(default_factory=dict)
+    draft_s: float | None = Field(
+        None, ge=0, description="Median time of a drafting round, as the draft reports it."
+    )
+    residuals: dict[str, float] = Field(
+        default_factory=dict, description="Median relative error of what was fitted, by its name."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

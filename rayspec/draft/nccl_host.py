@@ -72,7 +72,7 @@ class NcclTransport:
         """None: steps bring no q."""
         return None
 
-    def announce(self, step: int) -> None:
+    def announce(self) -> None:
         """Let the receive of one more frame be posted."""
         self._announced.release()
 

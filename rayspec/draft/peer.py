@@ -50,7 +50,7 @@ class PeerBase:
         hello: Hello,
         mirror: Mirror,
         counters: DraftCounters,
-        announce: Callable[[int], None],
+        announce: Callable[[Announce], None],
         abort: Callable[[], None],
     ) -> None:
         self.mirror = mirror
@@ -110,8 +110,8 @@ class PeerBase:
                 case Reset() | Add() | Delete() | SetK():
                     self._inbox.append(message)
                     wake()
-                case Announce(step=step):
-                    self._announce(step)
+                case Announce():
+                    self._announce(message)
                     wake()
                 case Ping(nonce=nonce):
                     if alive():
@@ -127,6 +127,9 @@ class PeerBase:
         """Mark the target as gone and wake its listener; nothing is waited for."""
         self.gone.set()
         self._control.interrupt()
+
+    def cut(self) -> None:
+        """End what waits for the target on the device: it is gone."""
 
     def close(self, why: str) -> None:
         """Say why, and release sockets, groups and threads."""
@@ -147,7 +150,9 @@ class Peer(PeerBase):
         counters: DraftCounters,
     ) -> None:
         mirror = Mirror(hello, on_add=drafter.add, on_drop=drafter.drop)
-        super().__init__(control, hello, mirror, counters, transport.announce, transport.abort)
+        super().__init__(
+            control, hello, mirror, counters, lambda _: transport.announce(), transport.abort
+        )
         self._transport = transport
         self._frames: deque[T2D] = deque()
         # Over NCCL a target has posted one receive for every step that wants drafts.

@@ -203,6 +203,7 @@ class DraftServer:
             raise
         finally:
             peer.leave()
+            peer.cut()
             self._loop.release(peer)
             peer.close(why)
 

@@ -69,7 +69,8 @@ class RoundStats:
     """What rounds on a device counted; all zeros for drafts that are made on the host.
 
     `round` and `step` are device time, of a whole round and by draft; `launch` is host time from
-    seeing a frame to having started its round. `rows_not_ready` counts rows of steps that got no
+    seeing a frame to having started its round, of all but the `rounds_ahead` that were launched
+    before their frame was there. `rows_not_ready` counts rows of steps that got no
     drafts, `prefill_pieces` pieces of prefill, `rows_waiting` sequences without a KV cache.
     """
 
@@ -80,6 +81,7 @@ class RoundStats:
     step_p50_us: float = 0.0
     launch_p50_us: float = 0.0
     launch_p99_us: float = 0.0
+    rounds_ahead: int = 0
     rows_not_ready: int = 0
     prefill_pieces: int = 0
     prefill_failures: int = 0

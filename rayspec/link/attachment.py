@@ -114,15 +114,18 @@ class Attachment:
         asked_before = self._asked
         return DeviceStep(self.epoch, self._step, self._cseq, asked_before, frame, channel)
 
-    def post_step(self, step: DeviceStep, *, expect: bool) -> None:
-        """Send the frame of a step, now that the kernel that packs it is launched."""
+    def post_step(self, step: DeviceStep, *, rows: int, k_want: int) -> None:
+        """Send the frame of a step, now that the kernel that packs it is launched.
+
+        It has at most `rows` rows, and its header asks for `k_want` drafts.
+        """
         self._check_up()
-        if expect:
+        if k_want:
             self._asked = step.step
         if self._path.replies is None:
-            self._control.send(Announce(step.step))
+            self._control.send(Announce(step.step, step.cseq_required, rows, k_want))
             self._counters.sent += 1
-        step.channel.post(step.step, expect=expect)
+        step.channel.post(step.step, expect=k_want > 0)
 
     def _usable(self, reply: D2T, rows: Sequence[StepRow], k_want: int) -> dict[int, list[int]]:
         """Keep what the engine may verify: this generation's slots and ids of this vocabulary."""

@@ -77,7 +77,7 @@ class GlooTransport:
         """What came with the newest frame from `recv`."""
         return self._q
 
-    def announce(self, step: int) -> None:
+    def announce(self) -> None:
         """Nothing to do: a host may receive before anything is sent."""
 
     def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:

@@ -8,9 +8,10 @@ little-endian int32 bytes. Every decoded field is checked, so malformed input is
 relies on. `after` is the newest step sent before the message: the draft applies it only once that
 step is applied, so a request that ends cannot overtake its own last outcome.
 
-`Announce` goes ahead of every frame between devices: only then does the draft post a receive. One
+`Announce` goes ahead of every frame between devices. Only then does the draft post a receive: one
 that is pending for a target with nothing to say would block whatever synchronises the draft's
-device, the attachment of another target above all.
+device, the attachment of another target above all. And it knows enough to launch the round before
+the frame is there.
 """
 
 from __future__ import annotations
@@ -119,9 +120,15 @@ class SetK:
 
 @dataclass(frozen=True, slots=True)
 class Announce:
-    """The frame of this step is on its way over NCCL."""
+    """The frame of this step is on its way over NCCL, and what its header will say.
+
+    `rows` are at least the rows that it will have.
+    """
 
     step: int
+    cseq_required: int
+    rows: int
+    k_want: int
 
 
 @dataclass(frozen=True, slots=True)

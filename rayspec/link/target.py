@@ -160,17 +160,17 @@ class TargetLink:
             self._fail(live, error)
             return None
 
-    def post_step(self, step: DeviceStep, *, expect: bool) -> bool:
-        """Send a step's packed frame; return whether its reply may arrive."""
+    def post_step(self, step: DeviceStep, *, rows: int, k_want: int) -> bool:
+        """Send a step's packed frame of at most `rows` rows; whether its reply may arrive."""
         live = self._live
         if live is None:
             return False
         try:
-            live.post_step(step, expect=expect)
+            live.post_step(step, rows=rows, k_want=k_want)
         except Exception as error:
             self._fail(live, error)
             return False
-        return expect
+        return k_want > 0
 
     def stats(self) -> LinkStats:
         """Return the counters now."""

@@ -16,8 +16,8 @@ class Transport(Protocol):
     def q(self) -> torch.Tensor | None:
         """What came with the newest frame from `recv`, on a link that carries q."""
 
-    def announce(self, step: int) -> None:
-        """The peer says that it sends this step's frame; from any thread."""
+    def announce(self) -> None:
+        """The peer says that it sends one more frame; from any thread."""
 
     def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
         """Hand over a frame without waiting; raises LinkClosed when the path is gone."""

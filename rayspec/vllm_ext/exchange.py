@@ -63,7 +63,7 @@ class Shard:
         pack_outcome(step.frame, outcome, self.state, words, shard=place.index, shards=place.count)
         if self._spec.checksum:
             self._add_checksum(step.frame)
-        self._expected = self.link.post_step(step, expect=k_want > 0)
+        self._expected = self.link.post_step(step, rows=outcome.rows, k_want=k_want)
         self._step = step
 
     def fetch(self, drafts: torch.Tensor, q: torch.Tensor | None, outcome: Outcome, k: int) -> None:

@@ -73,8 +73,11 @@ class BareTarget:
         self.tokens += new
         rows = [StepRow(2, 1, tuple(new))]
         frame = T2D(self.hello.epoch, self.step_number, 1, k_want, rows).pack(self.shape)
-        self.control.send(Announce(self.step_number))
+        self.announce(self.step_number, k_want)
         self.groups.send([frame.to(self.device)])
+
+    def announce(self, step: int, k_want: int) -> None:
+        self.control.send(Announce(step, 1, 1, k_want))
 
     def receive(self) -> tuple[D2T, torch.Tensor | None]:
         frame = torch.zeros(self.shape.size, dtype=torch.int32, device=self.device)
@@ -167,6 +170,26 @@ def test_a_target_that_leaves_disturbs_no_other_and_may_come_back(
         assert time.monotonic() < deadline
         time.sleep(0.05)
     stays.close()
+
+
+@pytest.mark.parametrize("address", [ROUNDS], indirect=True)
+def test_a_round_that_waits_for_a_frame_ends_with_its_target(address: tuple[str, int]) -> None:
+    for epoch in (1, 2):
+        target = BareTarget(address, epoch)
+        target.ready()
+        target.tell([7])
+        assert len(target.receive()[0].rows[0].tokens) == 4
+        # The draft launches the round, and the frame never comes.
+        target.announce(target.step_number + 1, 4)
+        time.sleep(0.2)
+        target.close()
+    last = BareTarget(address, 3)
+    last.ready()
+    last.tell([9])
+    reply, _ = last.receive()
+    assert list(reply.rows[0].tokens) == greedy_chain(last.tokens, 4, VOCAB)
+    assert client.stats(address)["on_device"]["rounds_ahead"] > 2
+    last.close()
 
 
 @pytest.mark.parametrize("address", [NGRAM], indirect=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from vllm import SamplingParams
@@ -162,11 +163,13 @@ def test_drafts_of_the_same_model(
 def test_k_grammar_and_requests_that_want_no_drafts(engine: Engine, draft: DraftProcess) -> None:
     attach(engine, draft)
     grammar = StructuredOutputsParams(choice=["red", "green", "blue"])
+    # Long enough for the draft to have prefilled: a step of this target takes 3 ms.
+    long: dict[str, Any] = {"max_tokens": 160, "ignore_eos": True}
     params = [
         SamplingParams(temperature=0, max_tokens=8, structured_outputs=grammar),
-        SamplingParams(temperature=0, max_tokens=24, extra_args={"rayspec.k": 0}),
-        SamplingParams(temperature=0, max_tokens=24, extra_args={"rayspec.k": 1}),
-        SamplingParams(temperature=0.8, seed=5, max_tokens=24),
+        SamplingParams(temperature=0, **long, extra_args={"rayspec.k": 0}),
+        SamplingParams(temperature=0, **long, extra_args={"rayspec.k": 1}),
+        SamplingParams(temperature=0.8, seed=5, **long),
     ]
     prompts = [f"Name a colour. {number}" for number in range(len(params))]
     results = engine.run(prompts, params)

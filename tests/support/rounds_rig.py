@@ -56,7 +56,7 @@ class FakeTransport:
         self.mailbox: deque[torch.Tensor] = deque()
         self.sent: deque[tuple[torch.Tensor, torch.Tensor | None]] = deque()
 
-    def announce(self, step: int) -> None:
+    def announce(self) -> None:
         pass
 
     def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -12,13 +13,13 @@ from rayspec.draft.counters import DraftCounters
 from rayspec.draft.mirror import DraftSequence, Mirror
 from rayspec.draft.peer import PeerBase
 from rayspec.draft.rounds.engine import RoundsEngine
-from rayspec.draft.rounds.paths import Arrival, FramePath
+from rayspec.draft.rounds.paths import Arrival, FramePath, ReplyPlace
 from rayspec.draft.rounds.ring import Round
 from rayspec.draft.rounds.rows import TargetSlots
 from rayspec.errors import LinkError
 from rayspec.link.control import ControlChannel
 from rayspec.link.frames import T2D_MAGIC
-from rayspec.link.protocol import T2D, Hello
+from rayspec.link.protocol import T2D, Announce, Hello
 
 __all__ = ["DevicePeer"]
 
@@ -38,11 +39,22 @@ class _Frame:
     seen: float  # perf_counter
 
 
+@dataclass(frozen=True, slots=True)
+class _Ahead:
+    """A round that waits on the device for its frame."""
+
+    round: Round
+    place: ReplyPlace | None
+    told: Announce
+
+
 class DevicePeer(PeerBase):
     """Starts a round as soon as a frame and its messages are there, and does the books after it.
 
     Every frame that wants drafts is answered, one that is outdated already with no drafts, so that
-    sends and receives always pair.
+    sends and receives always pair. Where frames are announced a round is launched ahead of its
+    frame (`look_ahead`): the device then begins it with the frame's arrival, and the host has no
+    part in the time that the target waits.
     """
 
     def __init__(
@@ -61,6 +73,7 @@ class DevicePeer(PeerBase):
         self._frames: deque[_Frame] = deque()
         self._rounds: deque[Round] = deque()
         self._newest = 0  # step that arrived
+        self._ahead: _Ahead | None = None
 
     @property
     def polled(self) -> bool:
@@ -78,9 +91,34 @@ class DevicePeer(PeerBase):
         self._path.pump()
         return moved
 
+    def look_ahead(self) -> bool:
+        """Launch the next round although its frame is not there; False if that cannot be done.
+
+        Whatever the device is given for any target after that waits for this frame.
+        """
+        told, target = self._path.due(), self._target
+        if told is None or target is None or self._frames or self._rounds:
+            return False
+        if told.cseq_required > self._cseq or not self._engine.can_run:
+            return False
+        if told.step != self._newest + 1 or not 0 <= told.k_want <= self._hello.k_max:
+            raise LinkError(f"step {told.step} with {told.k_want} drafts was announced")
+        place = self._path.place() if told.k_want else None
+        if told.k_want and place is None:
+            return False
+        frame, received = self._path.post()
+        started = self._run(target, frame, place, told.rows, told.k_want, received)
+        self._ahead = _Ahead(started, place, told)
+        return True
+
+    def cut(self) -> None:
+        """End a round's wait for a frame that does not come any more."""
+        self._path.cut()
+
     def let_go(self) -> bool:
         """Free the target's slots; its buffers are in use until its last round has ended."""
         self.mirror.clear()
+        self._ahead = None  # its wait was cut
         self._reap()
         if self._rounds:
             return False
@@ -105,7 +143,12 @@ class DevicePeer(PeerBase):
                 )
             self._newest = step
             self._counters.frames += 1
-            self._frames.append(_Frame(arrival, step, cseq_required, active, k_want, seen))
+            frame = _Frame(arrival, step, cseq_required, active, k_want, seen)
+            ahead, self._ahead = self._ahead, None
+            if ahead is None:
+                self._frames.append(frame)
+            else:
+                self._meet(ahead, frame)
         return collected
 
     def _start_round(self, target: TargetSlots) -> bool:
@@ -123,21 +166,42 @@ class DevicePeer(PeerBase):
         self._frames.popleft()
         # A target that has sent its next step waits for no drafts of this one.
         k = 0 if self._frames else frame.k_want
-        started = engine.run(
-            target,
-            frame.arrival.frame,
-            None if place is None else place.frame,
-            None if place is None else place.q,
-            active=frame.active,
-            k_want=k,
-        )
-        if place is not None:
-            path.send(place, engine.packed(started))
-            self._counters.answered += 1
+        started = self._run(target, frame.arrival.frame, place, frame.active, k)
+        self._answer(started, place)
         engine.counters.launch.add((time.perf_counter() - frame.seen) * 1e6)
-        self._rounds.append(started)
         self._book(frame)
         return True
+
+    def _run(
+        self,
+        target: TargetSlots,
+        frame: torch.Tensor,
+        place: ReplyPlace | None,
+        active: int,
+        k_want: int,
+        after: Any = None,
+    ) -> Round:
+        reply, q = (None, None) if place is None else (place.frame, place.q)
+        started = self._engine.run(
+            target, frame, reply, q, active=active, k_want=k_want, after=after
+        )
+        self._rounds.append(started)
+        return started
+
+    def _answer(self, started: Round, place: ReplyPlace | None) -> None:
+        if place is not None:
+            self._path.send(place, self._engine.packed(started))
+            self._counters.answered += 1
+
+    def _meet(self, ahead: _Ahead, frame: _Frame) -> None:
+        """The frame of the round that was launched ahead is there, and the device at work on it."""
+        told = ahead.told
+        if (frame.cseq_required, frame.k_want) != (told.cseq_required, told.k_want):
+            raise LinkError(f"step {frame.step} is not what was announced: {told}")
+        # Not before: an abort could meet a send that has not begun.
+        self._answer(ahead.round, ahead.place)
+        self._engine.arrived(ahead.round, frame.active)
+        self._book(frame)
 
     def _book(self, frame: _Frame) -> None:
         """Bring the mirror up to the step that the device is working on already."""
@@ -147,7 +211,7 @@ class DevicePeer(PeerBase):
         self._engine.grow(sequence for sequence in sequences if sequence is not None)
 
     def _reap(self) -> None:
-        while self._rounds and self._rounds[0].done:
+        while self._rounds and self._rounds[0].done and self._ahead is None:
             ended = self._rounds.popleft()
             self._path.release()
             self._counters.rounds += 1

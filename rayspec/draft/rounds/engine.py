@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
@@ -155,11 +156,13 @@ class RoundsEngine:
         *,
         active: int,
         k_want: int,
+        after: Any = None,
     ) -> Round:
         """Start a round over a frame in device memory, with up to `k_want` drafts.
 
         `frame`, `reply` [slots + 1, W] and `q` [slots, k_max, 2 * top_m], all int32, must stay
-        until the round is done.
+        until the round is done. With the event `after` the round is launched before its frame is
+        there, and whatever is launched later waits with it.
         """
         self._state.flush()
         ring = self._ring
@@ -178,8 +181,10 @@ class RoundsEngine:
         words[Order.GREEDY] = not target.sparse
         words[Order.T_DRAFT_US] = int(self.counters.round.ewma_us)
         words[Order.MAGIC] = D2T_MAGIC
-        ring.began[place].record()
         self.graphs.order.copy_(ring.orders[place], non_blocking=True)
+        if after is not None:
+            torch.cuda.current_stream(self.device).wait_event(after)
+        ring.began[place].record()
         self.graphs.launch(min(active, len(self._seats)), k_want)
         ring.packed[place].record()
         ring.reports[place, : target.slots].copy_(
@@ -188,6 +193,9 @@ class RoundsEngine:
         ring.ended[place].record()
         target.k_want = k_want
         started = Round(self._seats.following, target, place, told=active, k=k_want)
+        if after is not None:
+            started.at = None
+            self.counters.ahead += 1
         self._seats.following += 1
         self._rounds.append(started)
         return started
@@ -203,8 +211,12 @@ class RoundsEngine:
 
     @property
     def waiting_since(self) -> float | None:
-        """When the oldest round that has not ended was started, on the monotonic clock."""
+        """When the oldest round that has not ended began, on the monotonic clock, if it has."""
         return self._rounds[0].at if self._rounds else None
+
+    def arrived(self, ahead: Round, told: int) -> None:
+        """The frame of a round that was started ahead is there, with so many rows."""
+        ahead.at, ahead.told = time.monotonic(), told
 
     def settle(self) -> bool:
         """Take up what finished rounds reported; False when none had."""
@@ -232,12 +244,7 @@ class RoundsEngine:
         piece = next_piece(rows, prefiller.most)
         if piece is None:
             return False
-        self._state.flush()
-        after = None
-        if self._stream is not None:
-            after = torch.cuda.Event()
-            after.record(self._stream)
-        prefiller.submit(piece, after)
+        prefiller.submit(piece, self._tokens_there())
         return True
 
     def stats(self) -> RoundStats:
@@ -254,6 +261,7 @@ class RoundsEngine:
             step_p50_us=counters.step.percentile(0.5),
             launch_p50_us=counters.launch.percentile(0.5),
             launch_p99_us=counters.launch.percentile(0.99),
+            rounds_ahead=counters.ahead,
             rows_not_ready=counters.rows_not_ready,
             prefill_pieces=counters.pieces,
             prefill_failures=counters.failures,
@@ -262,6 +270,21 @@ class RoundsEngine:
             blocks_used=pool.used,
             blocks_total=pool.total,
         )
+
+    def _tokens_there(self) -> Any:
+        """Return the event behind which a piece finds its tokens and blocks; None if it does now.
+
+        A round that waits for its frame would hold the piece up, and changes nothing it reads.
+        """
+        waiting = len(self._rounds) == 1 and self._rounds[0].at is None
+        if waiting and not self._state.placed:
+            return None
+        self._state.flush()
+        if self._stream is None:
+            return None
+        after = torch.cuda.Event()
+        after.record(self._stream)
+        return after
 
     def _vacate(self, row: Row) -> None:
         self._seats.vacate(row)

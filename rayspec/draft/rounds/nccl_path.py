@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,7 +16,7 @@ from rayspec.draft.rounds.paths import RING, Arrival, ReplyPlace
 from rayspec.draft.rounds.spec import RoundsSpec
 from rayspec.draft.rounds.streams import own_stream
 from rayspec.errors import LinkRefused
-from rayspec.link.protocol import FrameShape
+from rayspec.link.protocol import Announce, FrameShape
 
 __all__ = ["NcclPath", "PathPlaces"]
 
@@ -80,8 +81,7 @@ class NcclPath:
     A receive is posted for a frame that the target announced, once the rounds of all before it have
     ended: what a round or its prefill does may wait for the device, and so for what is pending on
     it, while the target waits for the round. A target that takes no replies holds up its own stream
-    only. Created on the target's thread and then used by
-    the step loop's.
+    only. Created on the target's thread and then used by the step loop's.
     """
 
     polled = True
@@ -103,14 +103,34 @@ class NcclPath:
         self._host = _shaped(place.host, ring)
         self._words = self._host.numpy()
         self._rx, self._tx = place.rx, place.tx
-        self._arrived = [torch.cuda.Event() for _ in range(RING)]
+        self._received = [torch.cuda.Event() for _ in range(RING)]
+        self._arrived = [torch.cuda.Event() for _ in range(RING)]  # at the host, too
         self._sent = [torch.cuda.Event() for _ in range(RING)]
         self._posted = self._seen = self._released = self._replies = 0
-        self._announced = 0  # newest step, written by the target's thread
+        self._announced: deque[Announce] = deque()  # filled by the target's thread
 
-    def announce(self, step: int) -> None:
-        """Let the receive of this step be posted."""
-        self._announced = step
+    def announce(self, told: Announce) -> None:
+        """Let the receive of this frame be posted."""
+        self._announced.append(told)
+
+    def due(self) -> Announce | None:
+        """Return what was said of the next frame, once the rounds of all before it have ended."""
+        ready = self._announced and self._posted == self._released
+        return self._announced[0] if ready else None
+
+    def post(self) -> tuple[torch.Tensor, Any]:
+        """Receive the frame that is due; return where, and the event of its arrival."""
+        at = self._posted % RING
+        inbox, received = self._inbox[at], self._received[at]
+        with torch.cuda.stream(self._rx):
+            inbox.zero_()  # no frame, if the receive is aborted
+            self._groups.recv([inbox])
+            received.record(self._rx)
+            self._host[at].copy_(inbox, non_blocking=True)
+            self._arrived[at].record(self._rx)
+        self._announced.popleft()
+        self._posted += 1
+        return inbox, received
 
     def poll(self) -> Arrival | None:
         """Return the next frame once it and its copy for the host are there."""
@@ -142,13 +162,12 @@ class NcclPath:
 
     def pump(self) -> None:
         """Post the receive of an announced frame, which is mostly still being computed."""
-        if self._posted < self._announced and self._posted == self._released:
-            at = self._posted % RING
-            with torch.cuda.stream(self._rx):
-                self._groups.recv([self._inbox[at]])
-                self._host[at].copy_(self._inbox[at], non_blocking=True)
-                self._arrived[at].record(self._rx)
-            self._posted += 1
+        if self.due() is not None:
+            self.post()
+
+    def cut(self) -> None:
+        """Abort the groups; buffers and streams stay until `abort`."""
+        self._groups.abort()
 
     def abort(self) -> None:
         """Abort the groups, and give their kernels the time to leave our buffers alone."""

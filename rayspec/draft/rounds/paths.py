@@ -9,7 +9,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from rayspec.link.protocol import FrameShape
+from rayspec.errors import LinkError
+from rayspec.link.protocol import Announce, FrameShape
 from rayspec.link.transport import Transport
 
 __all__ = ["RING", "Arrival", "FramePath", "HostPath", "ReplyPlace"]
@@ -36,15 +37,26 @@ class ReplyPlace:
 
 
 class FramePath(Protocol):
-    """Used by the step loop's thread alone, on the rounds' stream; `announce` and `abort` by any.
+    """Used by the step loop's thread alone, on the rounds' stream.
+
+    `announce`, `cut` and `abort` are for any thread.
 
     A frame that is `polled` for arrives without a wake-up.
     """
 
     polled: bool
 
-    def announce(self, step: int) -> None:
-        """The target says that it sends this step's frame."""
+    def announce(self, told: Announce) -> None:
+        """The target says that it sends a frame, and what its header will say."""
+
+    def due(self) -> Announce | None:
+        """Return what was said of the next frame, once the rounds of all before it have ended.
+
+        None where frames are not announced.
+        """
+
+    def post(self) -> tuple[torch.Tensor, Any]:
+        """Receive the frame that is due; return where, and the event of its arrival."""
 
     def poll(self) -> Arrival | None:
         """Return the next frame if it has arrived; raises LinkClosed at the end."""
@@ -60,6 +72,9 @@ class FramePath(Protocol):
 
     def pump(self) -> None:
         """Do what is due and not urgent: post receives, hand over replies."""
+
+    def cut(self) -> None:
+        """End what is pending on the target; a frame that never came is empty then."""
 
     def abort(self) -> None:
         """Tear the path down whatever the peer does; idempotent."""
@@ -95,9 +110,17 @@ class HostPath:
         self._seen = self._released = self._replies = 0
         self._pending: deque[int] = deque()
 
-    def announce(self, step: int) -> None:
+    def announce(self, told: Announce) -> None:
         """Tell the transport."""
-        self._transport.announce(step)
+        self._transport.announce()
+
+    def due(self) -> Announce | None:
+        """Return None: frames are not waited for on the device."""
+        return None
+
+    def post(self) -> tuple[torch.Tensor, Any]:
+        """Never called: nothing is due."""
+        raise LinkError("a path through the host receives by itself")
 
     def poll(self) -> Arrival | None:
         """Take the next frame out of the mailbox and onto the device."""
@@ -140,6 +163,9 @@ class HostPath:
             at = self._pending.popleft()
             q = None if self._q_host is None else self._q_host[at].clone()
             self._transport.send(self._out_host[at].clone(), q)
+
+    def cut(self) -> None:
+        """Nothing to do: nothing waits on the device."""
 
     def abort(self) -> None:
         """Tear the transport down."""

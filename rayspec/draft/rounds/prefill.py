@@ -118,7 +118,7 @@ class Prefiller:
             self._warm_up()
 
     def submit(self, piece: Piece, after: Any) -> None:
-        """Begin a piece once the event `after` is reached; there is one at a time."""
+        """Begin a piece once the event `after`, if any, is reached; there is one at a time."""
         self.current = piece
         piece.after = after
         if self._cuda:
@@ -155,7 +155,8 @@ class Prefiller:
         torch.cuda.set_device(self._model.device)
         with torch.cuda.stream(self._stream):
             while (piece := self._jobs.get()) is not None:
-                self._stream.wait_event(piece.after)
+                if piece.after is not None:
+                    self._stream.wait_event(piece.after)
                 piece.finish = torch.cuda.Event()
                 self._write(piece)
                 piece.finish.record()

@@ -20,14 +20,17 @@ _RING: Final = 32
 
 @dataclass(slots=True, eq=False)
 class Round:
-    """A round that was started; `done` once its report arrived."""
+    """A round that was started; `done` once its report arrived.
+
+    One that waits on the device for its frame has no time `at` which it began, yet.
+    """
 
     number: int
     owner: TargetSlots
     place: int  # in the rings
-    told: int  # rows in its frame
+    told: int  # rows in its frame, or more while that has not arrived
     k: int
-    at: float = field(default_factory=time.monotonic)
+    at: float | None = field(default_factory=time.monotonic)
     done: bool = False
     drafted: int = 0  # tokens
     took_us: float = 0.0

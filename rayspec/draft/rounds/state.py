@@ -69,6 +69,7 @@ class SlotState:
         self._pairs = torch.zeros(2 * _PATCH_WORDS, dtype=torch.int32, device=device)
         self._staging = Staging(max(4 * _PATCH_WORDS, 2 * spec.max_len), device)
         self._changes: dict[int, int] = {}
+        self.placed = False  # tokens or blocks were given since the last flush
 
     def set(self, name: str, row: int, value: int) -> None:
         """Change a word of an array; the last change of a word wins."""
@@ -76,17 +77,20 @@ class SlotState:
 
     def set_table(self, row: int, start: int, blocks: Sequence[int]) -> None:
         """Change a row's blocks from entry `start` on."""
+        self.placed = True
         first = self._starts["tables"] + row * self._max_blocks + start
         self._changes.update(zip(range(first, first + len(blocks)), blocks, strict=True))
 
     def set_tokens(self, row: int, tokens: Sequence[int]) -> None:
         """Write a sequence's tokens, at once."""
+        self.placed = True
         self._staging.upload(tokens, self.tokens[row])
 
     def flush(self) -> None:
         """Bring all changes to the device, on the current stream."""
         changes = list(self._changes.items())
         self._changes.clear()
+        self.placed = False
         for start in range(0, len(changes), _PATCH_WORDS):
             piece = changes[start : start + _PATCH_WORDS]
             count = len(piece)

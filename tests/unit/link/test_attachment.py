@@ -72,7 +72,7 @@ class FakeTransport:
 
     q: torch.Tensor | None = None
 
-    def announce(self, step: int) -> None:
+    def announce(self) -> None:
         pass
 
     def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:

@@ -42,7 +42,7 @@ class Transport:
         q = torch.full((2, 2, 4), step, dtype=torch.int32)
         self.mailbox.append((reply.pack(SPEC.shape), q))
 
-    def announce(self, step: int) -> None:
+    def announce(self) -> None:
         pass
 
     def send(self, frame: torch.Tensor, q: torch.Tensor | None = None) -> None:
@@ -86,7 +86,7 @@ class Rig:
         rows = [StepRow(1, 4, (7,))]
         frame = T2D(step.epoch, step.step, step.cseq_required, k, rows)
         step.frame.copy_(frame.pack(SPEC.shape))
-        self.attachment.post_step(step, expect=k > 0)
+        self.attachment.post_step(step, rows=1, k_want=k)
         return step.channel.inbox(step.step)
 
 
@@ -124,7 +124,7 @@ def test_steps_name_the_newest_that_asked() -> None:
         rows: list[StepRow] = []
         frame = T2D(step.epoch, step.step, step.cseq_required, k, rows)
         step.frame.copy_(frame.pack(SPEC.shape))
-        rig.attachment.post_step(step, expect=k > 0)
+        rig.attachment.post_step(step, rows=1, k_want=k)
     assert asked == [(1, 0), (2, 1), (3, 1), (4, 3)]
     assert [frame.k_want for frame in rig.transport.sent] == [2, 0, 2, 2]
 
@@ -163,7 +163,7 @@ def test_a_draft_far_behind_gets_everything_anew_once_it_caught_up() -> None:
     attachment = Attachment(control, Path(None, channel), EPOCH, SPEC, counters)
     step = attachment.begin_step()
     assert step is not None
-    attachment.post_step(step, expect=True)
+    attachment.post_step(step, rows=1, k_want=2)
     channel.full = True
     assert attachment.begin_step() is None
     assert attachment.begin_step() is None
@@ -175,7 +175,7 @@ def test_a_draft_far_behind_gets_everything_anew_once_it_caught_up() -> None:
     assert step is not None
     assert step.step == 2  # no number was left out
     assert counters.sent == 1
-    assert control.sent == [Announce(1)]
+    assert control.sent == [Announce(1, 0, 1, 2)]
 
 
 def test_frames_between_hosts_are_not_announced() -> None:
@@ -190,6 +190,6 @@ def test_at_its_end_an_attachment_tells_no_more_steps() -> None:
     assert step is not None
     rig.attachment.down("the test ends it")
     with pytest.raises(LinkClosed, match="the test ends it"):
-        rig.attachment.post_step(step, expect=True)
+        rig.attachment.post_step(step, rows=1, k_want=2)
     with pytest.raises(LinkClosed, match="the test ends it"):
         rig.attachment.begin_step()

@@ -98,6 +98,9 @@ class Calibration(_Part):
     residuals: dict[str, float] = Field(
         default_factory=dict, description="Median relative error of what was fitted, by its name."
     )
+    notes: list[str] = Field(
+        default_factory=list, description="What was not measured but assumed, and sources."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

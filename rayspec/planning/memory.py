@@ -50,8 +50,8 @@ class Numbers:
 class ModelShape:
     """The sizes of a decoder-only transformer that memory and speed follow from.
 
-    `experts` is 0 without a mixture of them. `latent` are the values that a token keeps in the cache
-    of a layer with latent attention (MLA), else 0; weights of such attention are counted roughly.
+    `experts` is 0 without a mixture of them. `latent` are the values that a token keeps in a cache
+    layer with latent attention (MLA), else 0; weights of such attention are counted roughly.
     """
 
     hidden: int

@@ -1,0 +1,195 @@
+"""Who decides where a simulated request goes: nobody, always speculation, rayspec, or an oracle."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from rayspec.planning.engine_model import Engine
+from rayspec.planning.traces import Floats
+from rayspec.planning.workload import Workload
+from rayspec.routing.cost_model import best_k, predict
+from rayspec.routing.types import Lane
+
+__all__ = ["Always", "Choice", "CostPolicy", "Fleet", "Oracle", "Policy"]
+
+Choice = tuple[Lane, int]
+"""A lane and how many drafts a step verifies."""
+
+
+class Fleet:
+    """The engines that there are, by lane."""
+
+    def __init__(self, workload: Workload, engines: Sequence[Engine]) -> None:
+        self.workload = workload
+        self.engines = engines
+        self.index = {id(engine): index for index, engine in enumerate(engines)}
+        self.lanes: Mapping[Lane, list[Engine]] = {
+            lane: [engine for engine in engines if engine.lane is lane]
+            for lane in Lane
+            if any(engine.lane is lane for engine in engines)
+        }
+
+    def least_loaded(self, lane: Lane) -> Engine:
+        """Return the engine of a lane with the fewest requests, the first among equals."""
+        engines = self.lanes[lane]
+        return engines[0] if len(engines) == 1 else min(engines, key=lambda engine: engine.load)
+
+
+class Policy(Protocol):
+    """Decides on arrival, and hears what became of requests."""
+
+    def route(self, request: int, now: float) -> Choice:
+        """Return where a request goes."""
+
+    def started(self, request: int, now: float) -> None:
+        """Hear that a request got its first token."""
+
+    def finished(self, request: int, now: float) -> None:
+        """Hear that a request has ended."""
+
+
+class _Deaf:
+    """A policy that learns nothing from outcomes."""
+
+    def started(self, request: int, now: float) -> None:
+        """Hear that a request got its first token."""
+
+    def finished(self, request: int, now: float) -> None:
+        """Hear that a request has ended."""
+
+
+class Always(_Deaf):
+    """Everything to one lane, with one K."""
+
+    def __init__(self, lane: Lane, k: int) -> None:
+        self._choice = lane, k if lane is Lane.SPECULATIVE else 0
+
+    def route(self, request: int, now: float) -> Choice:
+        """Return the one choice."""
+        return self._choice
+
+
+class CostPolicy(_Deaf):
+    """The lane with the least predicted latency by the cost model, from what a router can know.
+
+    It knows the class, its acceptance and usual length, the prompt, and how full the lanes are;
+    not how long the answer will be.
+    """
+
+    def __init__(self, fleet: Fleet, tiers: Sequence[int]) -> None:
+        self._fleet = fleet
+        self._tiers = tuple(tiers)
+
+    def route(self, request: int, now: float) -> Choice:
+        """Return the lane with the least predicted total latency, plain among equals."""
+        workload = self._fleet.workload
+        profile = workload.profiles[workload.class_of[request]]
+        prompt, output = workload.prompts[request], profile.output_tokens
+        context = prompt + output / 2
+        best: tuple[float, Lane, int] | None = None
+        for lane in (Lane.PLAIN, Lane.SPECULATIVE):
+            if lane not in self._fleet.lanes:
+                continue
+            engine = self._fleet.least_loaded(lane)
+            batch = engine.load + 1
+            k = 0
+            if lane is Lane.SPECULATIVE:
+                running = min(batch, engine.cost.max_num_seqs)
+                k = best_k(engine.cost, running, profile.acceptance, context, self._tiers)
+            predicted = predict(
+                engine.cost,
+                batch=batch,
+                k=k,
+                acceptance=profile.acceptance,
+                prompt_tokens=prompt,
+                output_tokens=output,
+                context=context,
+                backlog_tokens=engine.backlog_tokens,
+            ).total_s
+            if best is None or predicted < best[0]:
+                best = predicted, lane, k
+        assert best is not None
+        return best[1], best[2]
+
+
+class Oracle(_Deaf):
+    """Knows every answer's length and which drafts will be accepted, but not who arrives later.
+
+    It takes what adds least to the latency of all: the request's own, found by playing the engine
+    forward with what is in it, and the delay of the others there.
+    """
+
+    def __init__(self, fleet: Fleet, tiers: Sequence[int]) -> None:
+        self._fleet = fleet
+        self._tiers = {Lane.PLAIN: (0,), Lane.SPECULATIVE: tuple(tiers)}
+        self._tables: dict[tuple[int, int], Floats] = {}
+
+    def route(self, request: int, now: float) -> Choice:
+        """Return the lane and K that add the least latency."""
+        found = [
+            (self._added(self._fleet.least_loaded(lane), request, k), lane, k)
+            for lane in self._fleet.lanes
+            for k in self._tiers[lane]
+        ]
+        _, lane, k = min(found, key=lambda one: one[0])
+        return lane, k
+
+    def _added(self, engine: Engine, request: int, k: int) -> float:
+        workload, cost = self._fleet.workload, engine.cost
+        others = _steps_left(engine, workload)
+        count = len(others)
+        mine = workload.steps(k)[request]
+        drafts = (engine.mean_k * len(engine.ends) + k) / (len(engine.ends) + 1)
+        times = self._table(engine, round(drafts))
+        seats = cost.max_num_seqs
+        prefill = cost.prefill.seconds(
+            engine.backlog_tokens + workload.prompts[request], cost.chunk_tokens
+        )
+        delay = cost.prefill.seconds(workload.prompts[request], cost.chunk_tokens) * count
+        if count >= seats:  # wait until enough others have left, then decode in a full batch
+            left = count + 1 - seats
+            rounds, rest = divmod(left - 1, seats)
+            wait = (rounds * float(others.mean()) + float(others[min(rest, count - 1)])) * float(
+                times[-1]
+            )
+            own = prefill + wait + mine * float(times[-1])
+        else:
+            before = others[others < mine]
+            edges = np.concatenate(([0.0], before, [float(mine)]))
+            beside = count - np.arange(len(before) + 1)  # others that decode in each interval
+            spans = np.diff(edges)
+            own = prefill + float(spans @ times[beside + 1])
+            delay += float(spans @ (beside * (times[beside + 1] - times[beside])))
+        return own * self._contention(engine, own) + delay
+
+    def _contention(self, engine: Engine, own: float) -> float:
+        """Return by how much other engines of a shared machine slow it, and are slowed by it."""
+        if engine.contention <= 1:
+            return 1.0
+        working = [one for one in self._fleet.engines if one is not engine and not one.idle]
+        if not working:
+            return 1.0
+        slowed = sum(one.load for one in working) if engine.idle else 0
+        return engine.contention + (engine.contention - 1) * slowed
+
+    def _table(self, engine: Engine, k: int) -> Floats:
+        """Return step times by batch, from 0, at the mean context of the workload."""
+        key = id(engine.cost), k
+        if key not in self._tables:
+            seats = engine.cost.max_num_seqs
+            context = self._fleet.workload.context
+            times = [engine.cost.steps.seconds(b, k, context) for b in range(1, seats + 1)]
+            self._tables[key] = np.array([0.0, *times])
+        return self._tables[key]
+
+
+def _steps_left(engine: Engine, workload: Workload) -> Floats:
+    """Return the steps that each request in an engine still needs, sorted."""
+    left = [end - engine.step for end, _, _ in engine.ends]
+    left += [workload.steps(k)[request] for request, k, _ in engine.prefilling]
+    left += [workload.steps(k)[request] for request, k in engine.waiting]
+    left.sort()
+    return np.array(left, dtype=float)

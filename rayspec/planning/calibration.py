@@ -25,7 +25,7 @@ class _Part(BaseModel):
 
 
 class Step(_Part):
-    """A measured step; see `routing.cost_model.StepPoint`."""
+    """A measured step; see `routing.cost_model.StepPoint`. `k` drafts of each were verified."""
 
     batch: int = Field(ge=1)
     k: int = Field(ge=0)
@@ -76,6 +76,9 @@ class ClassProfile(_Part):
 
     acceptance: list[Share]
     drafted: int = Field(0, ge=0, description="Draft tokens behind the acceptance.")
+    coverage: Share = Field(
+        1.0, description="Draft tokens offered ÷ asked for; a step verifies K · coverage of them."
+    )
     prompt_tokens: Positive = 256
     output_tokens: Positive = 128
 

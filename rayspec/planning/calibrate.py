@@ -1,0 +1,272 @@
+"""Measures a running application over its HTTP API and fits what planning needs to know of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from tqdm import tqdm
+
+from rayspec.errors import ConfigError
+from rayspec.planning import calibrate_fit as fit
+from rayspec.planning.calibrate_cells import Cell, Depth, StepCell, plan
+from rayspec.planning.calibrate_client import Client, sample_sum
+from rayspec.planning.calibrate_limits import Limits
+from rayspec.planning.calibrate_machine import hardware, versions
+from rayspec.planning.calibrate_measure import Effort, Meter, Result
+from rayspec.planning.calibrate_partial import PartialFile
+from rayspec.planning.calibrate_prompts import Prompt, TokenPool
+from rayspec.planning.calibration import Calibration, LaneProfile
+from rayspec.routing.cost_model import StepPoint, StepTimes
+from rayspec.routing.types import Lane
+
+__all__ = ["Options", "Outcome", "calibrate"]
+
+_EFFORT: Final[Mapping[Depth, Effort]] = {
+    "quick": Effort(),
+    "full": Effort(steps=32, seconds=2.0, answer_tokens=256),
+}
+# Prompts that the made ones are cut from.
+_POOLED: Final = 32
+_DRAFT_TIMES: Final[Sequence[tuple[str, Mapping[str, str]]]] = (
+    ("rayspec_draft_device_round_us", {"value": "p50"}),
+    ("rayspec_draft_server_draft_p50_us", {}),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to measure; without `tiers` a few draft lengths, without `budget_s` all cells."""
+
+    url: str
+    out: Path
+    prompts: Sequence[Prompt]
+    depth: Depth = "full"
+    limits: Limits = field(default_factory=Limits)
+    tiers: tuple[int, ...] = ()
+    budget_s: float | None = None
+    progress: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A calibration, and what its user should know about it, a line each."""
+
+    calibration: Calibration
+    remarks: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Subject:
+    """The application as it presents itself."""
+
+    model: str
+    lanes: tuple[Lane, ...]
+    k_max: int
+    max_len: int
+    requests: float
+
+
+async def calibrate(options: Options) -> Outcome:
+    """Measure the application that runs at `options.url`, write `options.out`, and return it.
+
+    What was measured before a failure or an interruption is kept beside `options.out`: the same
+    call goes on from there.
+    """
+    client = Client(options.url)
+    try:
+        return await _Calibration(options, client).run()
+    finally:
+        await client.close()
+
+
+class _Calibration:
+    def __init__(self, options: Options, client: Client) -> None:
+        self._options = options
+        self._client = client
+        self._began = time.monotonic()
+
+    async def run(self) -> Outcome:
+        options = self._options
+        subject, pool, prompts = await self._prepare()
+        cells = plan(
+            subject.lanes,
+            tuple(dict.fromkeys(prompt.workload_class for prompt in prompts)),
+            depth=options.depth,
+            k_max=subject.k_max,
+            max_batch=min(options.limits.of(lane).max_num_seqs for lane in subject.lanes),
+            max_len=subject.max_len,
+            tiers=options.tiers,
+        )
+        identity: Mapping[str, Any] = {
+            "model": subject.model,
+            "lanes": subject.lanes,
+            "k_max": subject.k_max,
+            "draft": options.limits.draft,
+            "hardware": hardware(),
+            "versions": versions(),
+            "depth": options.depth,
+            "prompts": [prompt.body for prompt in prompts],
+        }
+        partial = PartialFile(options.out, identity)
+        effort = _EFFORT[options.depth]
+        meter = Meter(self._client, subject.model, pool, prompts, subject.max_len, effort)
+        results = await self._measure(cells, meter, partial)
+        outcome = await self._conclude(subject, results)
+        outcome.calibration.save(options.out)
+        partial.remove()
+        return outcome
+
+    async def _prepare(self) -> tuple[_Subject, TokenPool, Sequence[Prompt]]:
+        health = await self._client.lanes()
+        lanes = tuple(lane for lane in Lane if health.get(lane, {}).get("replicas"))
+        if not lanes:
+            raise ConfigError("url", self._options.url, "no lane is ready yet; try again later")
+        for lane in lanes:
+            if (replicas := health[lane]["replicas"]) > 1:
+                raise ConfigError(
+                    f"{lane}.num_replicas",
+                    replicas,
+                    "calibrate one engine a lane: its load must be known; set it to 1 meanwhile",
+                )
+        scrape = await self._client.metrics()
+        running = sample_sum(scrape, "vllm:num_requests_running")
+        if running:
+            raise ConfigError(
+                "url",
+                self._options.url,
+                f"{running:.0f} requests of others are running: calibrate an idle application",
+            )
+        k_max = scrape.count("\nrayspec_position_drafted_tokens_total{")
+        if Lane.SPECULATIVE in lanes and not (k_max and health[Lane.SPECULATIVE]["draft_attached"]):
+            raise ConfigError(
+                "url", self._options.url, "no draft is attached: wait until /health says so"
+            )
+        model = await self._client.model()
+        prompts = self._options.prompts
+        tokenised = [
+            await self._client.tokenize({**prompt.body, "model": model})
+            for prompt in _spread(prompts, _POOLED)
+        ]
+        prompts = [await self._classified(prompt, model) for prompt in prompts]
+        answered = sample_sum(scrape, "rayspec_requests_total")
+        subject = _Subject(model, lanes, k_max, min(n for _, n in tokenised), answered)
+        return subject, TokenPool([tokens for tokens, _ in tokenised]), prompts
+
+    async def _classified(self, prompt: Prompt, model: str) -> Prompt:
+        """Let the application say the class of a prompt that has none."""
+        if prompt.workload_class:
+            return prompt
+        reply = await self._client.stream({**prompt.body, "model": model, "max_tokens": 1})
+        return replace(prompt, workload_class=reply.workload_class)
+
+    async def _measure(
+        self, cells: Sequence[Cell], meter: Meter, partial: PartialFile
+    ) -> list[tuple[Cell, Result]]:
+        results: list[tuple[Cell, Result]] = []
+        too_many: dict[Lane, int] = {}
+        bar = tqdm(cells, unit="cell", disable=not self._options.progress)
+        with bar:
+            for number, cell in enumerate(bar):
+                result = partial.get(cell)
+                if result is None:
+                    if isinstance(cell, StepCell) and cell.batch >= too_many.get(
+                        cell.lane, cell.batch + 1
+                    ):
+                        continue
+                    if self._over(cells[number:]):
+                        break
+                    bar.set_postfix_str(_label(cell), refresh=True)
+                    result = await meter.measure(cell)
+                    partial.put(cell, result)
+                if "failed" in result and isinstance(cell, StepCell):
+                    too_many[cell.lane] = min(cell.batch, too_many.get(cell.lane, cell.batch))
+                results.append((cell, result))
+        return results
+
+    def _over(self, left: Sequence[Cell]) -> bool:
+        """Whether the time is up; an error if what was measured so far is not enough."""
+        budget = self._options.budget_s
+        if budget is None or time.monotonic() - self._began < budget:
+            return False
+        needed = sum(getattr(cell, "round", 0) == 0 for cell in left)
+        if needed:
+            raise ConfigError(
+                "budget_s",
+                budget,
+                f"{needed} cells that are needed are left; run the same command again to go on",
+            )
+        return True
+
+    async def _conclude(self, subject: _Subject, results: fit.Results) -> Outcome:
+        scrape = await self._client.metrics()
+        residuals: dict[str, float] = {}
+        lanes = {}
+        for lane in subject.lanes:
+            steps = fit.steps(results, lane)
+            alone = StepTimes(StepPoint(s.batch, s.k, s.context, s.seconds) for s in steps)
+            prefill, overhead, error = fit.prefill(results, lane)
+            residuals |= {f"{lane} steps": fit.residual(steps), f"{lane} prefill": error}
+            limits = self._options.limits.of(lane)
+            lanes[lane] = LaneProfile(
+                steps=steps,
+                prefill=prefill,
+                max_num_seqs=min(limits.max_num_seqs, self._seats(results, lane)),
+                chunk_tokens=limits.chunk_tokens,
+                contention=fit.contention(results, lane, alone),
+                overhead_s=overhead,
+                gpus=limits.gpus,
+            )
+        tiers = {cell.k for cell, _ in results if isinstance(cell, StepCell)}
+        draft_us = (sample_sum(scrape, name, labels) for name, labels in _DRAFT_TIMES)
+        calibration = Calibration(
+            created=datetime.now(UTC).isoformat(timespec="seconds"),
+            model=subject.model,
+            draft=self._options.limits.draft,
+            hardware=hardware(),
+            versions=versions(),
+            k_tiers=sorted(tiers),
+            lanes=lanes,
+            classes=fit.classes(results, subject.k_max),
+            draft_s=next((us / 1e6 for us in draft_us if us > 0), None),
+            residuals=residuals,
+        )
+        others = sample_sum(scrape, "rayspec_requests_total") - subject.requests
+        others -= self._client.requests
+        return Outcome(calibration, self._remarks(results, others))
+
+    def _seats(self, results: fit.Results, lane: Lane) -> int:
+        """Return how many streams decode together, as far as it was seen."""
+        limit = self._options.limits.of(lane).max_num_seqs
+        failed = any(
+            isinstance(cell, StepCell) and cell.lane is lane and "failed" in result
+            for cell, result in results
+        )
+        return fit.largest_batch(results, lane) if failed else limit
+
+    def _remarks(self, results: fit.Results, others: float) -> list[str]:
+        remarks = []
+        if not self._options.limits.known:
+            remarks.append(
+                "how many sequences an engine takes is not known, 16 assumed: name the "
+                "application's file with --config"
+            )
+        if failed := [result["failed"] for _, result in results if "failed" in result]:
+            remarks.append(f"{len(failed)} of {len(results)} cells gave nothing: {failed[0]}")
+        if others > 0:
+            remarks.append(f"{others:.0f} requests of others ran meanwhile: times are too long")
+        return remarks
+
+
+def _spread(prompts: Sequence[Prompt], most: int) -> Sequence[Prompt]:
+    """Return at most so many prompts, from all over the list."""
+    return prompts[:: -(-len(prompts) // most)]
+
+
+def _label(cell: Cell) -> str:
+    told = {name: getattr(cell, name) for name in cell.__slots__ if name != "round"}
+    return " ".join(f"{name}={value}" for name, value in told.items())

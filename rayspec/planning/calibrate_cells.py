@@ -1,0 +1,126 @@
+"""What a calibration measures, cell by cell, the most needed first. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Literal
+
+from rayspec.routing.types import Lane
+
+__all__ = ["Cell", "ClassCell", "ContentionCell", "Depth", "PrefillCell", "StepCell", "plan"]
+
+Depth = Literal["quick", "full"]
+
+
+@dataclass(frozen=True, slots=True)
+class StepCell:
+    """Steps of `batch` streams in one lane while the other one idles."""
+
+    lane: Lane
+    batch: int
+    k: int
+    context: int
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class PrefillCell:
+    """The time to the first token in a lane that is idle otherwise, for several prompt lengths."""
+
+    lane: Lane
+    lengths: tuple[int, ...]
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ContentionCell:
+    """Steps of both lanes while both have `batch` streams."""
+
+    batch: int
+    k: int
+    context: int
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ClassCell:
+    """Answers to a class's prompts, with drafts: acceptance and lengths."""
+
+    workload_class: str
+
+
+Cell = StepCell | PrefillCell | ContentionCell | ClassCell
+
+
+@dataclass(frozen=True, slots=True)
+class _Extent:
+    batches: tuple[int, ...]
+    tiers: tuple[int, ...]
+    contexts: tuple[int, ...]
+    lengths: tuple[int, ...]
+    rounds: int
+
+
+def plan(
+    lanes: Sequence[Lane],
+    classes: Sequence[str],
+    *,
+    depth: Depth,
+    k_max: int,
+    max_batch: int,
+    max_len: int,
+    tiers: Sequence[int] = (),
+) -> list[Cell]:
+    """Return the cells in order.
+
+    Without `tiers` the draft lengths are 0, `k_max` and its half, or in a full calibration powers
+    of two. The first round holds everything that a fit needs; further ones repeat it.
+    """
+    extent = _extent(depth, k_max, max_batch, max_len, tiers)
+    cells: list[Cell] = []
+    for number in range(extent.rounds):
+        cells += _steps(lanes, extent, number)
+        cells += [PrefillCell(lane, extent.lengths, number) for lane in lanes]
+        if number == 0 and Lane.SPECULATIVE in lanes:
+            cells += [ClassCell(name) for name in classes]
+        if len(lanes) > 1:
+            shared = [batch for batch in (1, 4, 16) if batch <= extent.batches[-1]]
+            several = shared if depth == "full" else shared[:2]
+            cells += [
+                ContentionCell(batch, extent.tiers[-1], extent.contexts[0], number)
+                for batch in several
+            ]
+    return cells
+
+
+def _extent(
+    depth: Depth, k_max: int, max_batch: int, max_len: int, tiers: Sequence[int]
+) -> _Extent:
+    top = min(max_batch, 16) if depth == "quick" else max_batch
+    batches = sorted({b for b in (1 << n for n in range(12)) if b < top} | {top})
+    if depth == "quick":
+        own = {0, (k_max + 1) // 2, k_max}
+    else:
+        own = {0, k_max, *(k for k in (1, 2, 3, 4, 6, 8, 12, 16, 24) if k < k_max)}
+    base = max(min(128, max_len // 4), 1)
+    contexts = (base, *(c for c in (1024, 4096, 16384) if c <= max_len // 2))
+    lengths = (base // 4 or 1, base, *(n for n in (512, 1024, 4096) if n <= max_len // 2))
+    if depth == "quick":
+        contexts, lengths = contexts[:2], lengths[:4]
+    rounds = 1 if depth == "quick" else 3
+    return _Extent(tuple(batches), tuple(sorted(tiers or own)), contexts, lengths, rounds)
+
+
+def _steps(lanes: Sequence[Lane], extent: _Extent, number: int) -> Iterator[StepCell]:
+    # Lanes take turns, so that a machine that slows down slows both.
+    for batch, k, lane in product(extent.batches, extent.tiers, lanes):
+        if lane is Lane.SPECULATIVE or k == extent.tiers[0]:
+            drafts = k if lane is Lane.SPECULATIVE else 0
+            yield StepCell(lane, batch, drafts, extent.contexts[0], number)
+    # The price of a context token is one number, which few sequences tell as well as many.
+    batch = 2 if extent.batches[-1] >= 2 else 1
+    for context, lane in product(extent.contexts[1:], lanes):
+        k = extent.tiers[-1] if lane is Lane.SPECULATIVE else 0
+        yield StepCell(lane, batch, k, context, number)

@@ -1,0 +1,133 @@
+"""Turns what the cells of a calibration gave into the numbers that planning uses. Pure."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+from statistics import fmean, median
+from typing import Final
+
+import numpy as np
+
+from rayspec.errors import ConfigError
+from rayspec.planning.calibrate_cells import Cell, ClassCell, ContentionCell, PrefillCell, StepCell
+from rayspec.planning.calibrate_measure import Result
+from rayspec.planning.calibration import ClassProfile, PrefillFit, Step
+from rayspec.routing.cost_model import StepPoint, StepTimes
+from rayspec.routing.types import Lane
+
+__all__ = ["Results", "classes", "contention", "largest_batch", "prefill", "residual", "steps"]
+
+Results = Sequence[tuple[Cell, Result]]
+
+# Between these, drafts were missing in some steps, and the time belongs to no whole K.
+_COVERED: Final = 0.9
+
+
+def steps(results: Results, lane: Lane) -> list[Step]:
+    """Return a lane's step times: of each cell the median over its rounds."""
+    groups: dict[tuple[int, int, int], list[tuple[float, float]]] = defaultdict(list)
+    for cell, result in results:
+        if isinstance(cell, StepCell) and cell.lane is lane and "windows" in result:
+            window = result["windows"][lane]
+            k = cell.k if result["drafts"] >= _COVERED * cell.k else round(result["drafts"])
+            groups[cell.batch, k, cell.context].append((window["context"], window["seconds"]))
+    if not groups:
+        why = next((r["failed"] for c, r in results if "failed" in r), "no cell was measured")
+        raise ConfigError("lane", str(lane), f"has no measured step: {why}")
+    return [
+        Step(
+            batch=batch,
+            k=k,
+            context=round(fmean(context for context, _ in found)),
+            seconds=median(seconds for _, seconds in found),
+        )
+        for (batch, k, _), found in sorted(groups.items())
+    ]
+
+
+def residual(points: Iterable[Step]) -> float:
+    """Return the median relative error of step times between the points, leaving each out once.
+
+    Points at the ends stay, and those that tell the price of context: nothing else knows them.
+    """
+    every = [StepPoint(p.batch, p.k, p.context, p.seconds) for p in points]
+    long = 2 * min(point.context for point in every)
+    errors = []
+    for point in every:
+        if point.context > long:
+            continue
+        others = [other for other in every if other is not point]
+        beside = [other.batch for other in others if other.k == point.k]
+        if beside and min(beside) < point.batch < max(beside):
+            told = StepTimes(others).seconds(point.batch, point.k, point.context)
+            errors.append(abs(told - point.seconds) / point.seconds)
+    return median(errors) if errors else 0.0
+
+
+def prefill(results: Results, lane: Lane) -> tuple[PrefillFit, float, float]:
+    """Return the fit of a lane's prefill, the time outside its engine, and the fit's error.
+
+    The line minimises relative errors; the time outside is what the client waits longer for a first
+    token than the engine says, and is taken out of the base.
+    """
+    found = [r for c, r in results if isinstance(c, PrefillCell) and c.lane is lane]
+    found = [result for result in found if "points" in result]
+    if not found:
+        raise ConfigError("lane", str(lane), "the time to the first token was not measured")
+    by_length: dict[int, list[float]] = defaultdict(list)
+    for result in found:
+        for tokens, seconds in result["points"]:
+            by_length[tokens].append(seconds)
+    lengths = np.array(sorted(by_length), dtype=float)
+    times = np.array([median(by_length[int(length)]) for length in lengths])
+    slope, base = np.polyfit(lengths, times, 1, w=1 / times)
+    slope = max(float(slope), 1e-9)
+    overhead = max(median(r["client_s"] - r["engine_s"] for r in found), 0.0)
+    error = float(np.median(np.abs(slope * lengths + base - times) / times))
+    fit = PrefillFit(base_s=max(float(base) - overhead, 0.0), per_token_s=slope)
+    return fit, overhead, error
+
+
+def contention(results: Results, lane: Lane, alone: StepTimes) -> float:
+    """Return a step while the other lane works too ÷ one while it idles; 1 if never measured."""
+    ratios = []
+    for cell, result in results:
+        if isinstance(cell, ContentionCell) and "windows" in result:
+            window = result["windows"][lane]
+            k = result["drafts"] if lane is Lane.SPECULATIVE else 0
+            ratios.append(window["seconds"] / alone.seconds(cell.batch, k, window["context"]))
+    return max(median(ratios), 1.0) if ratios else 1.0
+
+
+def classes(results: Results, k_max: int) -> dict[str, ClassProfile]:
+    """Return what each class is like."""
+    return {
+        cell.workload_class: _profile(result, k_max)
+        for cell, result in results
+        if isinstance(cell, ClassCell) and "steps" in result
+    }
+
+
+def _profile(result: Result, k_max: int) -> ClassProfile:
+    counts: Mapping[int, int] = {int(n): count for n, count in result["steps"].items()}
+    # A step with n tokens accepted n - 1 drafts, one after another.
+    reached = [sum(c for n, c in counts.items() if n > position) for position in range(k_max + 1)]
+    acceptance = [after / before for before, after in pairwise(reached) if before]
+    asked = k_max * result["all_steps"]
+    return ClassProfile(
+        acceptance=acceptance,
+        drafted=result["drafted"],
+        coverage=min(result["drafted"] / asked, 1.0) if asked else 1.0,
+        prompt_tokens=fmean(result["prompt_tokens"]),
+        output_tokens=max(fmean(result["output_tokens"]), 1.0),
+    )
+
+
+def largest_batch(results: Results, lane: Lane) -> int:
+    """Return the most streams of a lane that decoded together."""
+    found = (
+        c.batch for c, r in results if isinstance(c, StepCell) and c.lane is lane and "windows" in r
+    )
+    return max(found, default=1)

@@ -1,0 +1,204 @@
+"""Measures one cell of a calibration on the running application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from rayspec.errors import RequestError, Unavailable
+from rayspec.planning.calibrate_cells import Cell, ClassCell, ContentionCell, PrefillCell, StepCell
+from rayspec.planning.calibrate_client import Client, Reply, sample_sum
+from rayspec.planning.calibrate_prompts import Prompt, TokenPool
+from rayspec.planning.calibrate_window import common, steady_steps, step_window
+from rayspec.routing.types import Lane
+
+__all__ = ["Effort", "Meter", "Result"]
+
+Result = dict[str, Any]
+"""What a cell gave, as JSON: see `Meter`."""
+
+_TTFT: Final = "vllm:time_to_first_token_seconds"
+_DRAFTED: Final = "vllm:spec_decode_num_draft_tokens_total"
+# Streams that answer a class's prompts at a time: acceptance does not depend on it.
+_ANSWERS_TOGETHER: Final = 4
+# An engine notices that a client went away within a step.
+_SETTLE_STEPS: Final = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long a cell is looked at: so many steps and so many seconds, whichever is more."""
+
+    steps: int = 12
+    seconds: float = 1.0
+    answer_tokens: int = 96
+
+
+class Meter:
+    """Measures cells.
+
+    Their results, by the kind of cell, are
+
+    - `windows`: per lane what `Window` holds, and the mean `drafts` of a sequence and step,
+    - `points` of prompt tokens and TTFT, and the mean TTFT that client and engine saw of them,
+    - `steps` (how many gave so many tokens) of `all_steps`, `drafted`, and the answers' lengths,
+    - or `failed`: why there is nothing.
+    """
+
+    def __init__(
+        self,
+        client: Client,
+        model: str,
+        pool: TokenPool,
+        prompts: Sequence[Prompt],
+        max_len: int,
+        effort: Effort,
+    ) -> None:
+        self._client = client
+        self._model = model
+        self._pool = pool
+        self._prompts = prompts
+        self._max_len = max_len
+        self._effort = effort
+        self._warm: set[Lane] = set()
+
+    async def measure(self, cell: Cell) -> Result:
+        """Return what `cell` gives now; what only means that there is no such cell is a result."""
+        try:
+            match cell:
+                case StepCell():
+                    return await self._together(cell, {cell.lane: cell.k})
+                case ContentionCell():
+                    return await self._together(cell, {Lane.SPECULATIVE: cell.k, Lane.PLAIN: 0})
+                case PrefillCell():
+                    return await self._prefill(cell)
+                case ClassCell():
+                    return await self._answers(cell)
+        except RequestError as error:
+            return {"failed": str(error)}
+
+    async def _together(
+        self, cell: StepCell | ContentionCell, drafts: Mapping[Lane, int]
+    ) -> Result:
+        """Let `batch` streams of each lane decode until enough of their steps were seen."""
+        replies = {lane: [Reply() for _ in range(cell.batch)] for lane in drafts}
+        streams = [reply.chunks for group in replies.values() for reply in group]
+        enough = asyncio.Event()
+
+        def look() -> None:
+            span = common(streams)
+            if (
+                span is not None
+                and span[1] - span[0] >= self._effort.seconds
+                and steady_steps(streams) >= self._effort.steps
+            ):
+                enough.set()
+
+        before = await self._drafted(drafts)
+        room = self._max_len - cell.context - max(drafts.values()) - 1
+        answers = asyncio.gather(
+            *(
+                self._client.stream(
+                    self._decode(prompt, room),
+                    lane=lane,
+                    k=k if lane is Lane.SPECULATIVE else None,
+                    into=reply,
+                    on_chunk=look,
+                )
+                for lane, k in drafts.items()
+                for prompt, reply in zip(
+                    self._pool.repeat(cell.batch, cell.context), replies[lane], strict=True
+                )
+            )
+        )
+        waiter = asyncio.ensure_future(enough.wait())
+        try:
+            both: set[asyncio.Future[Any]] = {waiter, answers}
+            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+            if answers.done():
+                answers.result()
+        finally:
+            waiter.cancel()
+            answers.cancel()
+            await asyncio.gather(waiter, answers, return_exceptions=True)
+        span = common(streams)
+        windows = {
+            lane: step_window([r.chunks for r in group], [cell.context] * cell.batch, within=span)
+            for lane, group in replies.items()
+        }
+        found = {lane: window for lane, window in windows.items() if window is not None}
+        await asyncio.sleep(_SETTLE_STEPS * max((w.seconds for w in found.values()), default=1.0))
+        if len(found) < len(windows) or steady_steps(streams) < min(self._effort.steps, 4):
+            return {"failed": f"{cell.batch} streams never decoded together"}
+        drafted = await self._drafted(drafts) - before
+        taken = sum(len(reply.chunks) - 1 for reply in replies.get(Lane.SPECULATIVE, ()))
+        return {
+            "windows": {str(lane): asdict(window) for lane, window in found.items()},
+            "drafts": drafted / max(taken, 1),
+        }
+
+    async def _drafted(self, drafts: Mapping[Lane, int]) -> float:
+        if not drafts.get(Lane.SPECULATIVE):
+            return 0.0
+        return sample_sum(await self._client.metrics(), _DRAFTED)
+
+    async def _prefill(self, cell: PrefillCell) -> Result:
+        """Ask for one token after prompts of several lengths, one at a time."""
+        if cell.lane not in self._warm:
+            await self._first_token(cell.lane, cell.lengths[0])
+            self._warm.add(cell.lane)
+        before = await self._client.metrics()
+        points = [(length, await self._first_token(cell.lane, length)) for length in cell.lengths]
+        after = await self._client.metrics()
+        labels = {"lane": str(cell.lane)}
+        seconds, count = (
+            sample_sum(after, f"{_TTFT}_{part}", labels)
+            - sample_sum(before, f"{_TTFT}_{part}", labels)
+            for part in ("sum", "count")
+        )
+        if count != len(points):
+            raise Unavailable(
+                f"the {cell.lane} engines answered {count:g} requests and not {len(points)}: "
+                "somebody else uses the application"
+            )
+        mean = sum(ttft for _, ttft in points) / len(points)
+        return {"points": points, "client_s": mean, "engine_s": seconds / count}
+
+    async def _first_token(self, lane: Lane, length: int) -> float:
+        (prompt,) = self._pool.take(1, length)
+        return (await self._client.stream(self._decode(prompt, 1), lane=lane)).ttft_s
+
+    async def _answers(self, cell: ClassCell) -> Result:
+        """Let the speculative lane answer every prompt of the class."""
+        gate = asyncio.Semaphore(_ANSWERS_TOGETHER)
+
+        async def answer(prompt: Prompt) -> Reply:
+            limit = {"max_tokens": self._effort.answer_tokens}
+            async with gate:
+                return await self._client.stream(
+                    limit | dict(prompt.body) | {"model": self._model}, lane=Lane.SPECULATIVE
+                )
+
+        asked = [p for p in self._prompts if p.workload_class == cell.workload_class]
+        replies = await asyncio.gather(*map(answer, asked))
+        # The first token is the prefill's, and the last step may be cut by the answer's end.
+        steps = Counter(chunk.tokens for reply in replies for chunk in reply.chunks[1:-1])
+        return {
+            "steps": {str(tokens): count for tokens, count in sorted(steps.items())},
+            "all_steps": sum(len(reply.chunks) - 1 for reply in replies),
+            "drafted": sum(reply.drafted for reply in replies),
+            "prompt_tokens": [reply.prompt_tokens for reply in replies],
+            "output_tokens": [reply.output_tokens for reply in replies],
+        }
+
+    def _decode(self, prompt: Sequence[int], tokens: int) -> dict[str, Any]:
+        return {
+            "model": self._model,
+            "prompt": prompt,
+            "max_tokens": tokens,
+            "ignore_eos": True,
+            "temperature": 0,
+        }

@@ -49,11 +49,11 @@ class Engine:
         self.ends: list[tuple[int, int, int]] = []  # heap of last step, request, k
         self.step = 0
         self.backlog_tokens = 0
-        self.drafted = 0
+        self.drafted = 0.0
         self.busy_s = 0.0
         self.batch_s = 0.0  # integral of the decoding batch over busy time
         self._workload = workload
-        self._drafts = 0  # sum of k over decoding sequences
+        self._drafts = 0.0  # that a step verifies
         self._context_at_0 = 0.0  # of all decoding sequences, at step 0 and per step
         self._context_per_step = 0.0
         self._began = 0.0
@@ -77,9 +77,9 @@ class Engine:
         return self._jump == 0
 
     @property
-    def mean_k(self) -> float:
-        """Drafts per decoding sequence."""
-        return self._drafts / len(self.ends) if self.ends else 0.0
+    def drafts(self) -> float:
+        """Drafts that a step verifies now."""
+        return self._drafts if self.ends else 0.0
 
     def enqueue(self, request: int, k: int) -> None:
         """Take a request; call `begin` or `cut` next."""
@@ -147,7 +147,7 @@ class Engine:
         """Count a decoding sequence in or out; its context grows evenly over its steps."""
         needed, steps = self._workload.outputs[request] - 1, self._workload.steps(k)[request]
         rate = needed / steps
-        self._drafts += sign * k
+        self._drafts += sign * k * self._workload.coverage(request)
         self._context_per_step += sign * rate
         first = end - steps
         self._context_at_0 += sign * (self._workload.prompts[request] + 1 - rate * first)
@@ -156,11 +156,11 @@ class Engine:
         """Return the time of the decoding step `ahead` of the next one."""
         batch = len(self.ends)
         context = (self._context_at_0 + self._context_per_step * (self.step + ahead)) / batch
-        return self.cost.steps.seconds(batch, self._drafts / batch, max(context, 1.0))
+        return self.cost.steps.seconds(batch, max(self._drafts, 0.0) / batch, max(context, 1.0))
 
     def _mixed_step(self) -> float:
         """Give prompts the rest of the token budget; return the time of the step."""
-        free = max(self.cost.chunk_tokens - len(self.ends) - self._drafts, 0)
+        free = max(self.cost.chunk_tokens - len(self.ends) - round(self._drafts), 0)
         tokens = 0
         while self.prefilling and tokens < free:
             first = self.prefilling[0]

@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from rayspec.planning.engine_model import Engine
-from rayspec.planning.traces import Floats
+from rayspec.planning.traces import Floats, Ints
 from rayspec.planning.workload import Workload
 from rayspec.routing.cost_model import best_k, predict
 from rayspec.routing.types import Lane
@@ -98,7 +98,14 @@ class CostPolicy(_Deaf):
             k = 0
             if lane is Lane.SPECULATIVE:
                 running = min(batch, engine.cost.max_num_seqs)
-                k = best_k(engine.cost, running, profile.acceptance, context, self._tiers)
+                k = best_k(
+                    engine.cost,
+                    running,
+                    profile.acceptance,
+                    context,
+                    self._tiers,
+                    profile.coverage,
+                )
             predicted = predict(
                 engine.cost,
                 batch=batch,
@@ -108,6 +115,7 @@ class CostPolicy(_Deaf):
                 output_tokens=output,
                 context=context,
                 backlog_tokens=engine.backlog_tokens,
+                coverage=profile.coverage,
             ).total_s
             if best is None or predicted < best[0]:
                 best = predicted, lane, k
@@ -125,7 +133,7 @@ class Oracle(_Deaf):
     def __init__(self, fleet: Fleet, tiers: Sequence[int]) -> None:
         self._fleet = fleet
         self._tiers = {Lane.PLAIN: (0,), Lane.SPECULATIVE: tuple(tiers)}
-        self._tables: dict[tuple[int, int], Floats] = {}
+        self._tables: dict[int, Floats] = {}  # [drafts, batch] by step times
 
     def route(self, request: int, now: float) -> Choice:
         """Return the lane and K that add the least latency."""
@@ -140,32 +148,30 @@ class Oracle(_Deaf):
     def _added(self, engine: Engine, request: int, k: int) -> float:
         workload, cost = self._fleet.workload, engine.cost
         others = _steps_left(engine, workload)
-        count = len(others)
+        count, seats = len(others), cost.max_num_seqs
         mine = workload.steps(k)[request]
-        drafts = (engine.mean_k * len(engine.ends) + k) / (len(engine.ends) + 1)
-        times = self._table(engine, round(drafts))
-        seats = cost.max_num_seqs
-        prefill = cost.prefill.seconds(
-            engine.backlog_tokens + workload.prompts[request], cost.chunk_tokens
-        )
-        delay = cost.prefill.seconds(workload.prompts[request], cost.chunk_tokens) * count
+        drafts = k * workload.coverage(request)
+        usual = engine.drafts / len(engine.ends) if engine.ends else drafts
+        prompt_s = cost.prefill.seconds(workload.prompts[request], cost.chunk_tokens)
+        own = cost.prefill.seconds(engine.backlog_tokens, cost.chunk_tokens) + prompt_s
+        delay = prompt_s * len(engine.ends)
         if count >= seats:  # wait until enough others have left, then decode in a full batch
-            left = count + 1 - seats
-            rounds, rest = divmod(left - 1, seats)
-            wait = (rounds * float(others.mean()) + float(others[min(rest, count - 1)])) * float(
-                times[-1]
-            )
-            own = prefill + wait + mine * float(times[-1])
+            step = float(self._seconds(engine, np.array([seats]), np.array([usual]))[0])
+            rounds, rest = divmod(count - seats, seats)
+            wait = rounds * float(others.mean()) + float(others[min(rest, count - 1)])
+            own += (wait + mine) * step
         else:
             before = others[others < mine]
-            edges = np.concatenate(([0.0], before, [float(mine)]))
-            beside = count - np.arange(len(before) + 1)  # others that decode in each interval
-            spans = np.diff(edges)
-            own = prefill + float(spans @ times[beside + 1])
-            delay += float(spans @ (beside * (times[beside + 1] - times[beside])))
-        return own * self._contention(engine, own) + delay
+            spans = np.diff(np.concatenate(([0.0], before, [float(mine)])))
+            beside = count - np.arange(len(before) + 1)  # others that decode in each span
+            mixed: Floats = (usual * beside + drafts) / (beside + 1)
+            now_s = self._seconds(engine, beside, np.full(len(beside), usual))
+            then_s = self._seconds(engine, beside + 1, mixed)
+            own += float(np.dot(spans, then_s))
+            delay += float(np.dot(spans, beside * np.subtract(then_s, now_s)))
+        return own * self._contention(engine) + delay
 
-    def _contention(self, engine: Engine, own: float) -> float:
+    def _contention(self, engine: Engine) -> float:
         """Return by how much other engines of a shared machine slow it, and are slowed by it."""
         if engine.contention <= 1:
             return 1.0
@@ -175,15 +181,22 @@ class Oracle(_Deaf):
         slowed = sum(one.load for one in working) if engine.idle else 0
         return engine.contention + (engine.contention - 1) * slowed
 
-    def _table(self, engine: Engine, k: int) -> Floats:
-        """Return step times by batch, from 0, at the mean context of the workload."""
-        key = id(engine.cost), k
-        if key not in self._tables:
-            seats = engine.cost.max_num_seqs
-            context = self._fleet.workload.context
-            times = [engine.cost.steps.seconds(b, k, context) for b in range(1, seats + 1)]
-            self._tables[key] = np.array([0.0, *times])
-        return self._tables[key]
+    def _seconds(self, engine: Engine, batch: Ints, drafts: Floats) -> Floats:
+        """Return step times at the workload's mean context, by a table over batch and drafts."""
+        table = self._tables.get(id(engine.cost.steps))
+        if table is None:
+            seats, context = engine.cost.max_num_seqs, self._fleet.workload.context
+            table = np.array(
+                [
+                    [0.0, *(engine.cost.steps.seconds(b, k, context) for b in range(1, seats + 1))]
+                    for k in range(max(self._tiers[engine.lane]) + 2)
+                ]
+            )
+            self._tables[id(engine.cost.steps)] = table
+        below = drafts.astype(np.int64)
+        share = drafts - below
+        times: Floats = (1 - share) * table[below, batch] + share * table[below + 1, batch]
+        return times
 
 
 def _steps_left(engine: Engine, workload: Workload) -> Floats:

@@ -57,9 +57,9 @@ class Trace:
             return self
         return replace(self, arrivals=self.arrivals * (self.rate / rate))
 
-    def with_users(self, users: int) -> Trace:
+    def with_users(self, users: int, think_s: float) -> Trace:
         """Return the same requests from `users` users in a closed loop."""
-        return replace(self, arrivals=np.empty(0), users=users)
+        return replace(self, arrivals=np.empty(0), users=users, think_s=think_s)
 
 
 @dataclass(frozen=True, slots=True)

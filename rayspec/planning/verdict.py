@@ -49,26 +49,38 @@ def judge(
     }
     routed = gains[ROUTED] >= _MARGIN
     always = gains.get(ALWAYS, -1.0) >= _MARGIN
-    because = _because(name, outcomes, calibration, context)
     # Where the router leaves a class plain, what it gains comes from others' drafts.
     share = outcomes[ROUTED].results[name].speculative_share
     if routed and share < 0.05:
         text = (
             f"leave off: rayspec sends it to the plain lane, {_times(outcomes, ROUTED, name, slo)}"
         )
-        return Verdict(name, "disable", f"{name}: {text}; {because}.")
+        return _verdict(name, "disable", text, outcomes, ALWAYS, calibration, context)
     if always and gains[ALWAYS] >= gains[ROUTED] - _MARGIN:
         text = f"enable: {_times(outcomes, ALWAYS, name, slo)}"
-        return Verdict(name, "enable", f"{name}: {text}; {because}.")
+        return _verdict(name, "enable", text, outcomes, ALWAYS, calibration, context)
     if routed:
         text = (
             f"enable with routing ({share:.0%} of its requests speculate): "
             f"{_times(outcomes, ROUTED, name, slo)}"
         )
-        return Verdict(name, "route", f"{name}: {text}; {because}.")
+        return _verdict(name, "route", text, outcomes, ROUTED, calibration, context)
     best = max(gains, key=lambda key: gains[key])
     text = f"do not enable on this hardware: {_times(outcomes, best, name, slo)}"
-    return Verdict(name, "disable", f"{name}: {text}; {because}.")
+    return _verdict(name, "disable", text, outcomes, best, calibration, context)
+
+
+def _verdict(
+    name: str,
+    advice: Advice,
+    text: str,
+    outcomes: Mapping[str, Outcome],
+    key: str,
+    calibration: Calibration,
+    context: float,
+) -> Verdict:
+    because = _because(name, outcomes, key, calibration, context)
+    return Verdict(name, advice, f"{name}: {text}; {because}.")
 
 
 def _gain(result: ClassResult, none: ClassResult, slo: Slo) -> float:
@@ -90,22 +102,27 @@ def _times(outcomes: Mapping[str, Outcome], key: str, name: str, slo: Slo) -> st
 
 
 def _because(
-    name: str, outcomes: Mapping[str, Outcome], calibration: Calibration, context: float
+    name: str,
+    outcomes: Mapping[str, Outcome],
+    key: str,
+    calibration: Calibration,
+    context: float,
 ) -> str:
     """Say what a verification costs and yields at the batch that the lane really had."""
-    key = ALWAYS if ALWAYS in outcomes else ROUTED
-    outcome, costs = outcomes[key], calibration.costs()
+    outcome, costs = outcomes[key if key in outcomes else ROUTED], calibration.costs()
     if Lane.SPECULATIVE not in outcome.scenario.replicas or Lane.PLAIN not in costs:
         return "there is no other lane to compare"
     k = max(round(outcome.results[name].mean_k), 1)
     batch = max(outcome.batch[Lane.SPECULATIVE], 1.0)
-    acceptance = calibration.classes[name].acceptance
-    verify = costs[Lane.SPECULATIVE].steps.seconds(batch, k, context)
+    profile = calibration.classes[name]
+    acceptance = profile.acceptance
+    verify = costs[Lane.SPECULATIVE].steps.seconds(batch, k * profile.coverage, context)
     plain = costs[Lane.PLAIN].steps.seconds(batch, 0, context)
     needed = breakeven_acceptance(verify, plain, k)
-    limit = f"it pays from an acceptance of {needed:.2f} on" if needed is not None else "never pays"
+    pays = f"it pays from {needed:.2f} on" if needed is not None else "it never pays there"
+    first = acceptance[0] if acceptance else 0.0
     return (
-        f"at the {batch:.3g} sequences an engine then has, a step with {k} drafts costs "
-        f"{verify / plain:.2f} plain steps and yields {expected_tokens(acceptance, k):.2f} tokens "
-        f"({limit}, the class's first drafts have {acceptance[0] if acceptance else 0:.2f})"
+        f"a speculative engine then decodes {batch:.3g} sequences at a time, where a step with {k} "
+        f"draft{'s' if k > 1 else ''} costs {verify / plain:.2f} plain steps and yields "
+        f"{expected_tokens(acceptance, k):.2f} tokens (acceptance {first:.2f}; {pays})"
     )

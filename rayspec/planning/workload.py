@@ -51,11 +51,16 @@ class Workload:
         self.prompts: list[int] = trace.prompt_tokens.tolist()
         self.outputs: list[int] = trace.output_tokens.tolist()
         self.context = float(np.mean(trace.prompt_tokens + trace.output_tokens / 2))
+        self._coverage = [profile.coverage for profile in self.profiles]
         self._seed = seed
         self._steps: dict[int, list[int]] = {0: (trace.output_tokens - 1).tolist()}
 
     def __len__(self) -> int:
         return len(self.prompts)
+
+    def coverage(self, request: int) -> float:
+        """Return the share of the drafts asked for that a request is offered."""
+        return self._coverage[self.class_of[request]]
 
     def steps(self, k: int) -> list[int]:
         """Return the verification steps of every request if each has `k` drafts."""

@@ -14,9 +14,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from rayspec.errors import BadRequest
-from rayspec.ingress import lexicon
+from rayspec.ingress import features
 from rayspec.ingress.constrained import constraint, offers_tools
-from rayspec.ingress.text import Excerpt, excerpt
+from rayspec.ingress.features import Text
+from rayspec.ingress.languages import TRANSLATE
+from rayspec.ingress.lexicon import CODE_SYSTEM, FILL_IN_MIDDLE
+from rayspec.ingress.text import Excerpt, excerpt, instruction
 from rayspec.routing.types import header_safe, valid_class_name
 
 __all__ = ["BUILTIN_CLASSES", "CLASS_HEADER", "ClassRule", "Classification", "classify"]
@@ -26,9 +29,7 @@ CLASS_HEADER = "x-workload-class"
 
 _HOT = 1.2  # temperature; 1.0 is the default of the API and says nothing
 _ABSURD = 100.0  # vLLM refuses it
-_FOREIGN_SHARE = 0.2
-
-_Words = frozenset[str]
+_FOLLOW_UP = 16  # words: a longer message speaks for itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,95 +122,66 @@ def _explicit(body: Mapping[str, Any], headers: Mapping[str, str]) -> Classifica
     return None
 
 
-def _by_features(body: Mapping[str, Any], text: Excerpt) -> tuple[str, str]:
+def _by_features(body: Mapping[str, Any], excerpt: Excerpt) -> tuple[str, str]:
     if (enforced := constraint(body)) is not None:
         return "structured", enforced
     if offers_tools(body):
         return "structured", "tools"
     if isinstance(body.get("suffix"), str) and body["suffix"]:
         return "code", "suffix"
-    request, system = text.request.lower(), text.system.lower()
-    asked, told = frozenset(lexicon.words(request)), frozenset(lexicon.words(system))
-    both = f"{request}\n{system}"
-    for name, why in (
-        ("code", _code(request, asked, told, text)),
-        ("structured", _phrase(both, lexicon.STRUCTURED_PHRASES)),
-        ("summarize", _summarize(both, asked | told, text)),
-        ("creative", _creative(both, asked)),
-        ("multilingual", _multilingual(text.request, asked)),
-    ):
-        if why:
-            return name, why
+    if "```" in excerpt.request:
+        return "code", "code fence"
+    if any(token in excerpt.request for token in FILL_IN_MIDDLE):
+        return "code", "fill in the middle"
+    asked, told = Text.of(instruction(excerpt.request)), Text.of(excerpt.system)
+    whole = asked if asked.raw is excerpt.request else Text.of(excerpt.request)
+    if found := _of_text(whole, asked, told, excerpt):
+        return found
     temperature = body.get("temperature")
     if isinstance(temperature, int | float) and _HOT <= temperature < _ABSURD:
         return "creative", f"temperature {temperature:.3g}"
-    return "chat", "nothing else matched"
+    return _of_setting(asked, told, excerpt) or ("chat", "nothing else matched")
 
 
-def _code(request: str, asked: _Words, told: _Words, text: Excerpt) -> str | None:
-    if "```" in request:
-        return "code fence"
-    if _phrase(request, lexicon.FILL_IN_MIDDLE):
-        return "fill in the middle"
-    if lexicon.CODE_LINE.search(text.request) or _phrase(text.request, lexicon.CODE_TOKENS):
-        return "source text"
-    if _phrase(text.request, lexicon.CODE_CALL_SIGNS) and lexicon.CODE_CALL.search(text.request):
-        return "source text"
-    if phrase := _phrase(request, lexicon.CODE_PHRASES):
-        return phrase
-    languages, trade = asked & lexicon.LANGUAGE_WORDS, asked & lexicon.TRADE_WORDS
-    evidence = asked & lexicon.CODE_ALONE
-    if languages and (trade or asked & lexicon.TRADE_WORDS_AMBIGUOUS):
-        evidence |= languages
-    if trade and asked & lexicon.LANGUAGE_WORDS_AMBIGUOUS:
-        evidence |= trade
-    if evidence:
-        return _listed(evidence)
-    if "```" in text.previous:
-        return "code fence in the previous answer"
-    if setting := told & lexicon.CODE_SYSTEM:
-        return f"system text: {_listed(setting)}"
+def _of_text(whole: Text, asked: Text, told: Text, excerpt: Excerpt) -> tuple[str, str] | None:
+    """Return the class that the newest message itself asks for, the surest first."""
+    if why := features.output_format(asked):
+        return "structured", why
+    if why := features.code(asked):
+        return "code", why
+    if why := features.structured(whole, told, excerpt):
+        return "structured", why
+    if why := features.code_shape(whole):
+        return "code", why
+    if asked.kinds & TRANSLATE and (why := features.foreign(asked)):
+        return "multilingual", why
+    if why := features.given_text(asked, told, excerpt):
+        return "summarize", why
+    if why := features.creative(asked, told, excerpt):
+        return "creative", why
+    if why := features.foreign(asked):
+        return "multilingual", why
     return None
 
 
-def _summarize(both: str, words: _Words, text: Excerpt) -> str | None:
-    if text.chars < lexicon.MADE_OF_TEXT:
+def _of_setting(asked: Text, told: Text, excerpt: Excerpt) -> tuple[str, str] | None:
+    """Return the class that a message without one of its own takes from what surrounds it."""
+    if "```" in excerpt.previous:
+        return "code", "code fence in the previous answer"
+    if setting := told.kinds & CODE_SYSTEM:
+        return "code", f"system text: {min(setting)}"
+    if excerpt.system and (why := features.foreign(told)):
+        return "multilingual", f"system text: {why}"
+    if not excerpt.opening or len(asked.words) > _FOLLOW_UP:
         return None
-    if verbs := words & lexicon.EXTRACTIVE_VERBS:
-        return f"long prompt, {min(verbs)}"
-    phrase = _phrase(both, lexicon.EXTRACTIVE_PHRASES)
-    return f"long prompt, {phrase}" if phrase else None
-
-
-def _creative(both: str, asked: _Words) -> str | None:
-    if phrase := _phrase(both, lexicon.CREATIVE_PHRASES):
-        return phrase
-    forms = asked & lexicon.CREATIVE_FORMS
-    if forms and asked & lexicon.CREATIVE_VERBS:
-        return f"{min(asked & lexicon.CREATIVE_VERBS)} {min(forms)}"
+    opening = Text.of(instruction(excerpt.opening))
+    for name, why in (
+        ("code", features.code(opening)),
+        ("creative", features.creative(opening, told, excerpt)),
+    ):
+        if why:
+            return name, f"first message: {why}"
     return None
-
-
-def _multilingual(request: str, asked: _Words) -> str | None:
-    if not request.isascii():
-        sample = request[:: len(request) // 256 + 1]
-        letters = sum(map(str.isalpha, sample))
-        if letters and len(lexicon.NON_LATIN.findall(sample)) >= 0.3 * letters:
-            return "script"
-    if asked & lexicon.TRANSLATE and (languages := asked & lexicon.LANGUAGES):
-        return f"translate {min(languages)}"
-    foreign = asked & lexicon.FOREIGN_WORDS
-    if len(foreign) >= 2 and len(foreign) >= _FOREIGN_SHARE * len(asked):
-        return "function words"
-    return None
-
-
-def _phrase(text: str, phrases: tuple[str, ...]) -> str | None:
-    return next((phrase for phrase in phrases if phrase in text), None)
-
-
-def _listed(words: _Words) -> str:
-    return " ".join(sorted(words)[:3])
 
 
 def _found(pattern: str, text: str) -> bool:

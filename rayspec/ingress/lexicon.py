@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+Pairs = frozenset[tuple[str, str]]
+
 
 def words(text: str) -> list[str]:
     """Split lower-case text at white space and punctuation; `c++` and `c#` stay whole."""
@@ -20,28 +22,52 @@ def _set(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
+def _pairs(text: str) -> Pairs:
+    """Words that count where one follows the other: looked up at once, however many there are."""
+    first_second = (pair.split() for pair in text.split(","))
+    return frozenset((first, second) for first, second in first_second)
+
+
+# What asks for information rather than for something to be made.
+QUESTIONS = _set(
+    "what whats which who whose when where why how is are was were did does do explain compare "
+    "summarize summarise recommend rank"
+)
+
 # Code: a programming language or tool together with a word of the trade; or source text itself.
 # A word that has another life (rust, list) counts only beside one that has none (sql, function).
 LANGUAGE_WORDS = _set(
     "python javascript typescript kotlin golang scala haskell perl php lua c++ c# sql mysql "
     "postgres postgresql sqlite bash zsh powershell html css django flask fastapi numpy pandas "
     "pytorch tensorflow nodejs npm docker dockerfile kubernetes terraform cmake makefile git "
-    "github regex graphql leetcode verilog cuda matlab fortran cobol solidity linux asyncio "
-    "pytest sklearn"
+    "github gitlab regex graphql leetcode verilog vhdl cuda matlab fortran cobol solidity linux "
+    "asyncio pytest sklearn elixir erlang clojure ocaml jupyter svelte nextjs laravel symfony "
+    "hibernate mongodb clickhouse nginx ansible webpack tailwind prolog groovy gradle maven vba"
 )
 LANGUAGE_WORDS_AMBIGUOUS = _set(
-    "java rust swift ruby react vue angular node redis assembly latex excel spark go c r json unix"
+    "java rust swift ruby react vue angular node redis assembly latex excel spark go c r json unix "
+    "discord slack telegram browser chrome android ios dart julia zig rails spring express"
 )
 CODE_ALONE = _set(
     "regex regexp javascript typescript css html sql dockerfile c++ c++11 c++14 c++17 c++20 c# "
-    "pytest numpy pandas kubectl fastapi refactor traceback segfault codebase"
+    "pytest numpy pandas kubectl kubernetes k8s fastapi refactor traceback segfault codebase mutex "
+    "semaphore coroutine coroutines goroutine goroutines docstring docstrings linter makefile "
+    "crontab chmod chown grep awk sudo systemctl rsync stdin stdout stderr localhost nullptr "
+    "hashmap hashtable async webhook websocket websockets middleware oauth jwt grpc protobuf orm "
+    "cors eslint mypy junit webpack flexbox monorepo memoization dijkstra backtracking "
+    "polymorphism typedef struct enum subquery deserialize serializer stacktrace debugger gdb "
+    "valgrind venv virtualenv tensorflow pytorch"
 )
 TRADE_WORDS = _set(
     "function functions script scripts code codebase bug bugs implement implementation refactor "
     "debug compile compiler exception exceptions algorithm api endpoint recursion recursive query "
     "queries regex decorator iterator pointer dict integer variable variables async mutex struct "
     "rebase dockerfile webpage parser syntax generics enum segfault traceback stacktrace snippet "
-    "backend frontend dataframe kernel program lifetimes goroutine hashmap subquery cli"
+    "backend frontend dataframe kernel program lifetimes goroutine hashmap subquery cli closure "
+    "closures callback callbacks middleware deploy deployment pods pod repo repository bot plugin "
+    "extension crawler scraper composable directive namespace boolean http dependencies runtime "
+    "logs pipeline commit branch unittest unittests "
+    "skript funktion función funcion fonction funzione função programm programa código codice"
 )
 TRADE_WORDS_AMBIGUOUS = _set(
     "array arrays method methods class classes error errors loop dictionary list lists tuple "
@@ -50,88 +76,205 @@ TRADE_WORDS_AMBIGUOUS = _set(
     "borrow overflow stack macro formula command file files page web button form write sort "
     "reverse parse fix convert column columns row rows import install process fails"
 )
-CODE_PHRASES = (
-    "write code", "write a function", "write a program", "write a script", "write a class",
-    "unit test", "pull request", "stack trace", "time complexity", "binary search",
-    "linked list", "source code", "code review", "fix the bug", "fix this bug", "null pointer",
-    "merge sort", "quicksort", "data structure", "regular expression", "sql query",
-    "segmentation fault", "refactor this", "code below", "following code", "this code",
-)  # fmt: skip
+CODE_PAIRS = _pairs(
+    "write code, unit test, unit tests, pull request, stack trace, time complexity, binary search, "
+    "linked list, source code, code review, null pointer, merge sort, data structure, "
+    "data structures, regular expression, sql query, segmentation fault, refactor this, "
+    "code below, following code, this code, list comprehension, hash table, hash map, "
+    "priority queue, binary tree, event loop, race condition, garbage collector, garbage "
+    "collection, abstract class, type hints, type hint, dynamic programming, breadth first, depth "
+    "first, dependency injection, design pattern, environment variable, environment variables, "
+    "merge conflict, integration test, integration tests, foreign key, stored procedure, "
+    "shell script, core dumped, latex table, memory leak, build fails, type error, syntax error, "
+    "compile error, api key, rest api, web server, git commit"
+)
+# Asked for with a verb of making: `a bot`, `the macro`.
+CODE_VERBS = _set(
+    "write build create make code implement add port show convert rewrite need give extend"
+)
+CODE_ARTEFACTS = _set(
+    "bot macro scraper crawler parser cli api endpoint webpage website composable middleware query "
+    "subclass constructor decorator workflow plugin dockerfile makefile algorithm wrapper getter "
+    "setter serializer logger unittest webapp applet"
+)
+CODE_ARTEFACT_PAIRS = _pairs(
+    "a function, a program, a script, the function, the script, a method, a class, one liner, "
+    "a component, a module, a test, tests for, test for, an app, a game, another function"
+)
+# Asked for with a verb of making: `show me one in swift`.
+IN_LANGUAGE = frozenset(
+    (before, language)
+    for before in ("in", "into", "to", "using")
+    for language in LANGUAGE_WORDS
+    | _set("java rust swift ruby react vue angular assembly julia go")
+)
 CODE_SYSTEM = _set(
     "programmer coder coding programming developer compiler sql python javascript typescript code "
-    "codebase repository ide"
+    "codebase repository ide software"
 )
 FILL_IN_MIDDLE = ("<fim_prefix>", "<|fim_prefix|>", "<|fim_begin|>", "<fim_suffix>", "[suffix]")
+# The beginning of a line of source text, of a diff, of a stack trace or of a shell session.
 CODE_LINE = re.compile(
-    r"^[ \t]*(?:def \w+\(|class \w+[:({]|from [\w.]+ import |import [\w.]+(?: as \w+)?;?$"
-    r"|#include\s*[<\"]|(?:pub |async |static |export )*(?:fn|function|func) \w+\s*[(<]"
-    r"|(?:const|let|var) \w+\s*=|public (?:static |class |final )|#!/|package \w+;?$"
-    r"|using namespace |<(?:!doctype|html|div|script|\?php)|traceback \(most recent call last\)"
-    r"|[^\n]{0,100}(?:[;{]|\);|\) \{)$\n)",
-    re.MULTILINE | re.IGNORECASE,
+    r"[ \t>+-]{0,24}(?:def \w{1,60}\(|class \w{1,60}[:({]|from [\w.]{1,60} import "
+    r"|import [\w.]{1,60}(?: as \w{1,60})?;?$|#include\s?[<\"]"
+    r"|(?:pub |async |static |export |default ){0,4}(?:fn|fun|function|func) \w{1,60}\s?[(<\[]"
+    r"|impl(?:<[^>]{1,40}>)? \w{1,60}|(?:const|let|var|val) \w{1,60}\s?[:=]"
+    r"|public (?:static |class |final )|#!/|package \w{1,60};?$|@@ -\d|diff --git"
+    r"|at [\w.$<>]{3,80} ?\(|using namespace |<(?:!doctype|html|div|script|template|\?php)"
+    r"|traceback \(most recent call"
+    r"|(?:\$|sudo|git|npm|docker|kubectl|curl|pip|find|tar) .{0,40} --?\w"
+    r"|for \w{1,30}(?:, ?\w{1,30})? in [^.]{1,60}:$|while [^.]{1,60}:$|if .{1,80}:$|else:$"
+    r"|return \w{1,40}[;.([]|resource \"|\w{1,40} = \[\]|cmake_\w|select$|-- \w)",
+    re.IGNORECASE,
 )
-CODE_CALL = re.compile(r"\w\.\w+\([\w.,\"' ]*\)|[a-z]Exception\b")
-CODE_CALL_SIGNS = ("(", "Exception")  # a text without either is spared the expression
-CODE_TOKENS = ("INSERT INTO ", "DELETE FROM ", "CREATE TABLE ", "ALTER TABLE ", "SELECT ")
+CODE_LINE_ENDS = (";", "{", "});", ") {", "};", "=>", '\\n",')
+# Names and calls as only programs spell them. Each begins with a letter or sign that is rare, to
+# which a search can leap.
+SNAKE_CASE = re.compile(r"_(?<=[a-z]_)[a-z]")
+FILE_NAME = re.compile(
+    r"\.(?<=\w\.)(?:py|jsx?|tsx?|rs|go|java|kt|cpp|hpp|cs|rb|php|sh|sql|ya?ml|toml|ipynb|css|vue"
+    r"|lua|gradle|tf|conf|dll)\b"
+)
+SYSTEM_PATH = re.compile(r"/(?<![\w.:/]/)(?:var|etc|usr|home|opt|tmp|bin|dev|srv|proc)\b")
+ERROR_NAME = re.compile(r"\b[A-Z][A-Za-z]{2,40}(?:Error|Exception)\b")
+CALL = re.compile(
+    r"\((?<=[A-Za-z_]\w\w\()(?<!sin\()(?<!cos\()(?<!tan\()(?<!log\()(?<!exp\()(?<!qrt\()"
+    r"(?!s\)|es\)|r\)|n\)|ren\)|e\))[^()\n]{0,60}\)"
+)
+OPERATORS = (
+    "=>", "->", " == ", " != ", " && ", " || ", "::", " += ", "();", "());", "({", "})", "[]", "</",
+    "/>", ":=", "${", "$(", "<-", "++", "|>", " >= ", " <= ", "[0]", "[i]", " = ", "**", "='", '="',
+    "{}", "()", "!=", "; ",
+)  # fmt: skip
+OPERATOR_SIGNS = "={}[];<>|&$"
+SQL_STARTS = ("select ", "delete from ", "insert into ", "update ", "create table ")
+SQL_PARTS = (" from ", " where ", " set ", " values", " join ", "group by", "order by")
+SQL_SIGNS = ("=", "*", "(", "<", ">")
 
 # Structured: asks in words for output that a program reads.
-STRUCTURED_PHRASES = (
-    "valid json", "as json", "in json", "json object", "json format", "json only", "only json",
-    "output json", "return json", "respond with json", "json with", "json array", "json schema",
-    "as a json", "as yaml", "as xml", "valid xml", "valid yaml", "as csv", "csv format", "json:",
-    "json list", "json document", "in yaml", "to json", "as a csv", "into json",
-)  # fmt: skip
+FORMATS = _set("json jsonl yaml xml csv toml tsv ndjson geojson")
+FORMAT_VERBS = _set(
+    "return output respond reply answer give produce emit convert format extract write put express "
+    "turn parse make list generate provide as into in fill create export serialize present only "
+    "render encode represent transform please"
+)
+STRUCTURED_PAIRS = _pairs(
+    "comma separated, tab separated, markdown table, with columns, the columns, output format, "
+    "the format, this format, following format, this schema, the schema, this template, "
+    "the template, this table, these columns, this structure, following structure"
+)
+# Names the form of the answer whatever the text is about, unless a program is to be written.
+TO_FORMAT = frozenset(
+    (before, form) for before in ("to", "as", "in", "into", "valid", "only") for form in FORMATS
+)
+PROGRAM = _set("write implement build code script function class parser")
+FORM_VERBS = _set(
+    "return output respond reply answer produce emit format fill use convert follow extract present"
+)
+# The answer is one of few: an instruction how to answer beside one of these.
+ANSWERING = _set(
+    "answer reply respond output return label classify categorize categorise choose pick predict "
+    "print emit tag assign rate judge decide"
+)
+CHOICE_PAIRS = _pairs(
+    "one word, single word, exactly one, only output, only return, only reply, just output, "
+    "output only, return only, nothing else, other text, without explanation, no explanation, "
+    "single letter, single number, one letter, only yes, just yes, with yes, with true, these "
+    "labels, these categories, into one, following labels, following categories, just the, "
+    "following classes, the labels, the label, the category"
+)
+ONLY_PAIRS = _pairs(
+    "answer only, reply only, respond only, answers only, answer just, reply just, respond just"
+)
+ONLY_WITH = _pairs("only with, only the, just with, just the, only yes, just yes, only a")
+CLOSED_PAIRS = _pairs("yes or, true or")
+OBJECT = re.compile(r"\{(?=\s{0,4}[\"'<]?\w{1,40}[\"'>]?\s{0,2}[:,])")
+SHOT = re.compile(r"\n(\w[\w /()-]{0,40}:)\s{0,2}\Z")
 
 # Summarize: an extractive instruction over text that is given.
 EXTRACTIVE_VERBS = _set(
-    "summarize summarise summary summarized tldr condense extract paraphrase rewrite rephrase "
-    "proofread shorten outline minutes"
+    "summarize summarise summary summarized summarised summarizes tldr condense extract paraphrase "
+    "rewrite rephrase proofread shorten outline minutes simplify distil distill abridge gist recap "
+    "synopsis digest highlights takeaways shorter boil"
 )
-EXTRACTIVE_PHRASES = (
-    "tl;dr", "key points", "main points", "main idea", "key takeaways", "takeaways",
-    "according to the", "based on the", "bullet points", "action items", "from the text",
-    "in the passage", "in the article", "in the document", "the following article",
-    "the following text", "the context", "given context", "answer using only", "one paragraph",
-    "using only the", "given the document", "these documents",
-)  # fmt: skip
-MADE_OF_TEXT = 400  # characters: less is hardly a text to extract from
+EXTRACTIVE_PAIRS = _pairs(
+    "tl dr, key points, main points, main idea, main ideas, key takeaways, sum up, according to, "
+    "based on, bullet points, action items, the following, given context, answer using, using "
+    "only, one paragraph, plain words, simple words, quote the, cite the, text below, information "
+    "only, read this, read the, the above, follow ups, in summary"
+)
+# What a text that is given may be called, after a word that points at it.
+POINTING = _set("this the these following above below my our attached given")
+TEXT_NOUNS = _set(
+    "text article document documents passage email mail thread transcript conversation chat essay "
+    "report abstract paper contract agreement notes reviews review letter statement interview "
+    "chapter meeting call memo policy faq paragraph paragraphs excerpt section post speech source "
+    "sources context study transcription clause minutes draft log discussion debate"
+)
+# The beginning of a line that introduces a text, or sets one off.
+MARKER = re.compile(
+    r"[ \t#<*\[]{0,6}(?:text|article|document|context|transcript|passage|source|sources|faq|e-?mail"
+    r"|notes|abstract|report|contract|excerpt|conversation|meeting|background|information|summary"
+    r"|question|query|from|subject|1)(?: \w{1,12})?[ \t]{0,2}(?::|>|\]|$|\*\*)"
+    r"|-{3,}|={3,}|\"\"\"|#{2,4} ",
+    re.IGNORECASE,
+)
+LABEL_AT_END = re.compile(r"\n(?:#{1,4} ?)?[A-Z][\w;' ]{0,40}(?::|\n-)\s{0,2}\Z")
+FIRST_PERSON = ("i", "my", "me", "myself", "mine")
+MADE_OF_TEXT = 320  # characters: less is hardly a text to extract from
 
 # Creative: a verb of making together with a form of fiction or verse.
 CREATIVE_FORMS = _set(
-    "poem poems haiku sonnet limerick ballad verse verses story stories tale fable fairytale "
-    "lyrics song rap plot novel novella fiction screenplay scene monologue dialogue joke jokes "
-    "riddle slogan slogans tagline parable myth legend villanelle fanfiction character backstory "
-    "chapter ode skit speech toast sequel worldbuilding"
+    "poem poems haiku haikus sonnet sonnets limerick limericks ballad verse verses story stories "
+    "tale tales fable fairytale lyrics song songs rap plot novel novella fiction screenplay scene "
+    "monologue dialogue joke jokes riddle riddles slogan slogans tagline taglines parable myth "
+    "legend villanelle fanfiction character backstory chapter ode skit speech toast sequel prequel "
+    "worldbuilding pun puns eulogy sketch stanza couplet acrostic prose vignette lullaby anthem "
+    "jingle satire parody allegory saga hymn rhyme rhymes nickname nicknames chorus sitcom premise "
+    "twister superhero villain"
+)
+CREATIVE_OPENERS = _set(
+    "poem haiku sonnet limerick ballad villanelle ode fable parody acrostic lullaby joke riddle "
+    "pun monologue eulogy screenplay skit story tale fairytale song lyrics slogans taglines "
+    "titles puns jokes riddles character backstory"
 )
 CREATIVE_VERBS = _set(
     "write compose create invent imagine tell make craft continue pretend dream give pen draft "
-    "improvise brainstorm generate need come"
+    "improvise brainstorm generate need come finish describe retell pitch want sing add"
 )
-CREATIVE_PHRASES = (
-    "once upon a time", "role-play", "roleplay", "role play", "imagine you are", "imagine that you",
-    "pretend you are", "pretend to be", "in the style of", "creative writing", "make up a",
-    "short story", "you are a storyteller", "brainstorm", "creative writer", "novelist",
-)  # fmt: skip
-
-# Multilingual: a script other than Latin, a translation, or function words of another language.
-NON_LATIN = re.compile(
-    "[\u0370-\u1dff\u1f00-\u1fff\u2c00-\u2dff\u2e80-\ud7ff\uf900-\ufaff\ufb1d-\ufdff\ufe70-\ufefe"
-    "\uff66-\uffdc\U00010300-\U000107ff\U00020000-\U0003ffff]"
+CREATIVE_MAKING = _set(
+    "write compose create invent imagine craft continue pretend dream pen improvise brainstorm "
+    "describe retell pitch sing finish devise conjure narrate come"
 )
-TRANSLATE = _set("translate translation translating translator")
-LANGUAGES = _set(
-    "french german spanish italian portuguese dutch swedish norwegian danish finnish polish czech "
-    "hungarian romanian greek turkish russian ukrainian arabic hebrew persian farsi hindi urdu "
-    "bengali tamil telugu thai vietnamese indonesian malay tagalog chinese mandarin cantonese "
-    "japanese korean swahili latin english bulgarian serbian croatian"
+CREATIVE_ALONE = _set("invent imagine improvise brainstorm roleplay worldbuild worldbuilding")
+CREATIVE_WORLD = _set(
+    "dragon dragons elf elves wizard wizards pirate pirates dungeon tavern kingdom vampire "
+    "vampires superhero superheroes villain villains alien aliens ghost ghosts fairy fairies witch "
+    "witches knight knights goblin goblins dwarf dwarves mermaid mermaids werewolf monster "
+    "monsters unicorn spaceship astronaut astronauts detective haunted enchanted magical fantasy "
+    "imaginary fictional dystopian steampunk cyberpunk talking myth mythical sorcerer spell noir "
+    "abandoned captain princess robot robots zombie zombies giant troll"
 )
-FOREIGN_WORDS = _set(
-    "el los las una que por para con como cuál qué es está del más puedo quiero cómo pero sobre "
-    "le les des une est dans pour avec sur qui quelle quel sont je vous nous mais comment cette du "
-    "der das und ist nicht ein eine für mit auf wie ich sie zu den dem von wird kannst bitte warum "
-    "o os uma não são em com você isso mais quais é "
-    "il gli di che per si non sono della nel perché qual cosa questo "
-    "het een van niet wat hoe kun voor zijn "
-    "nie jest czy jak się na dla bir ve bu için nasıl nedir và là của không cho "
-    "och att det som är hur för jag inte yang dan apa untuk dengan"
+CREATIVE_PAIRS = _pairs(
+    "once upon, role play, imagine you, imagine that, pretend you, pretend to, creative writing, "
+    "make up, short story, a storyteller, creative writer, dungeon master, text adventure, "
+    "in character, of view, me laugh, opening line, plot twist, fairy tale, bedtime story, "
+    "knock knock, world building, interactive fiction, game master, co author, science fiction, "
+    "fan fiction, names for, titles for, surprise me, the story, a scene, perspective of, "
+    "style of, voice of"
+)
+CREATIVE_SYSTEM = _set(
+    "storyteller novelist poet fiction fantasy narrator roleplay novel songwriter screenwriter "
+    "lyricist comedian adventure campaign playwright"
+)
+SCREENPLAY = re.compile(
+    r"\s{0,4}(?:INT\.|EXT\.|chapter (?:one|two|\d{1,3}|[ivx]{1,5})\b|title: |act [ivx1]{1,3}\b)",
+    re.IGNORECASE,
+)
+ROLE = ("you are ", "you're ", "act as ", "i want you to act", "let's play", "be my ")
+# Narration: verbs of a tale's past, not of an encyclopedia's.
+NARRATIVE = _set(
+    "had said saw came went stood looked knew thought felt told began heard turned walked opened "
+    "whispered smiled remembered watched waited asked sat ran found seemed wondered counted liked "
+    "laughed reached pulled held closed stared never nobody somebody she her he his him"
 )

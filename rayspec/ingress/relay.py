@@ -12,14 +12,15 @@ import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from starlette.responses import Response, StreamingResponse
 
-from rayspec.engine.messages import Begin, Call, End, Generation
+from rayspec.engine.messages import Begin, Call, End
 from rayspec.errors import Overloaded, RequestError, Unavailable, to_openai
 from rayspec.ingress.lanes import LaneClient, LaneDown, LaneFull
 from rayspec.routing import Decision, Lane, Outcome, RequestView, Router, Rule, Speculation, Ticket
+from rayspec.telemetry.decisions import DecisionLog
 from rayspec.telemetry.metrics import IngressMetrics
 
 __all__ = ["Relay", "RequestTimeout"]
@@ -45,9 +46,9 @@ class _Answer:
     ticket: Ticket
     items: AsyncGenerator[Begin | bytes | End, None]
     begin: Begin
+    view: RequestView
     started: float
     deadline: float | None
-    generation: Generation | None = field(default=None)
 
     @property
     def lane(self) -> Lane:
@@ -74,6 +75,7 @@ class Relay:
         self._metrics = metrics
         self._timeout_s = timeout_s
         self._clock = clock
+        self._log = DecisionLog(clock)
 
     async def respond(self, view: RequestView, make_call: Callable[[Decision], Call]) -> Response:
         """Answer a request from the lane that the policy chooses; `make_call` tells what to send.
@@ -88,7 +90,8 @@ class Relay:
         while True:
             self._count_decision(ticket)
             try:
-                answer = await self._open(make_call(ticket.decision), ticket, started, deadline)
+                call = make_call(ticket.decision)
+                answer = await self._open(call, ticket, view, started, deadline)
                 if _is_stream(answer.begin):
                     response: Response = StreamingResponse(
                         self._body(answer), status_code=answer.begin.status
@@ -104,7 +107,12 @@ class Relay:
             return response
 
     async def _open(
-        self, call: Call, ticket: Ticket, started: float, deadline: float | None
+        self,
+        call: Call,
+        ticket: Ticket,
+        view: RequestView,
+        started: float,
+        deadline: float | None,
     ) -> _Answer:
         lane = ticket.decision.lane
         self._metrics.in_flight.labels(lane).inc()
@@ -120,7 +128,7 @@ class Relay:
             await items.aclose()
             raise LaneDown("the replica answered without a beginning")
         self._router.observe(begin.snapshot)
-        return _Answer(ticket, items, begin, started, deadline)
+        return _Answer(ticket, items, begin, view, started, deadline)
 
     async def _next(
         self, items: AsyncIterator[Begin | bytes | End], deadline: float | None
@@ -146,11 +154,12 @@ class Relay:
                 item = await self._next(answer.items, answer.deadline)
                 if isinstance(item, End):
                     self._router.observe(item.snapshot)
-                    outcome = self._outcome(answer, item.generation)
+                    outcome = self._outcome(answer, item)
                     return
                 if isinstance(item, bytes):
                     if first:
                         first = False
+                        self._router.start(answer.ticket)
                         elapsed = self._clock() - answer.started
                         self._metrics.first_chunk.labels(lane).observe(elapsed)
                     yield item
@@ -192,12 +201,15 @@ class Relay:
             raise Overloaded("Every lane that could serve this request is full; try again.")
         raise Unavailable(f"No replica of the {lane} lane can serve this request now; try again.")
 
-    def _outcome(self, answer: _Answer, generation: Generation) -> Outcome:
-        decision = answer.ticket.decision
+    def _outcome(self, answer: _Answer, end: End) -> Outcome:
+        decision, generation = answer.ticket.decision, end.generation
         label = self._class_label(decision.workload_class)
         self._metrics.output_tokens.labels(decision.lane, label).inc(generation.output_tokens)
         self._metrics.drafted.labels(label).inc(generation.drafted)
         self._metrics.accepted.labels(label).inc(generation.accepted)
+        elapsed = self._clock() - answer.started
+        if decision.prediction is not None and generation.output_tokens:
+            self._metrics.measured(decision, label, elapsed)
         return Outcome(
             workload_class=decision.workload_class,
             lane=decision.lane,
@@ -206,7 +218,26 @@ class Relay:
             accepted=generation.accepted,
             output_tokens=generation.output_tokens,
             finished=True,
+            by_accepted=generation.by_accepted,
+            idle_steps=self._idle_steps(answer, end),
+            k=self._router.asked_k(decision),
+            body_bytes=answer.view.body_bytes,
+            prompt_tokens=generation.prompt_tokens,
+            sequences=answer.view.sequences,
         )
+
+    def _idle_steps(self, answer: _Answer, end: End) -> int:
+        """Return the steps that had no draft although one was attached from beginning to end.
+
+        Every step gives each sequence one token and those that were accepted; the first token of a
+        sequence comes from its prompt.
+        """
+        attached = answer.begin.snapshot.attached and end.snapshot.attached
+        if not attached or not self._router.asked_k(answer.ticket.decision):
+            return 0
+        generation = end.generation
+        decoded = generation.output_tokens - generation.accepted - answer.view.sequences
+        return max(decoded - generation.steps, 0)
 
     def _settle(self, ticket: Ticket, outcome: Outcome | None) -> None:
         if ticket.open:
@@ -220,7 +251,8 @@ class Relay:
     def _count_decision(self, ticket: Ticket) -> None:
         decision = ticket.decision
         label = self._class_label(decision.workload_class)
-        self._metrics.decisions.labels(decision.lane, label, decision.rule).inc()
+        self._metrics.decided(decision, label)
+        self._log.decided(decision, label, self._router.ledger.loads)
 
     def _set_headers(self, response: Response, answer: _Answer) -> None:
         for name, value in answer.begin.headers:
@@ -230,6 +262,8 @@ class Relay:
         response.headers["x-rayspec-lane"] = decision.lane
         response.headers["x-rayspec-class"] = decision.workload_class
         response.headers["x-rayspec-reason"] = decision.reason
+        if decision.predicted:
+            response.headers["x-rayspec-predicted"] = decision.predicted
         label = self._class_label(decision.workload_class)
         self._metrics.requests.labels(decision.lane, label, str(answer.begin.status)).inc()
 

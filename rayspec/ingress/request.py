@@ -70,6 +70,8 @@ def parse_request(
         constrained=constraint(decoded) is not None,
         k=_k(own.get("k"), k_max),
         sequences=_sequences(decoded),
+        body_bytes=len(body),
+        max_tokens=_max_tokens(decoded),
     )
     if "rayspec" in decoded:
         del decoded["rayspec"]
@@ -153,3 +155,10 @@ def _sequences(body: Mapping[str, Any]) -> int:
     if isinstance(prompts, list) and prompts and isinstance(prompts[0], str | list):
         count *= len(prompts)
     return min(int(count), _MAX_COUNTED)
+
+
+def _max_tokens(body: Mapping[str, Any]) -> int | None:
+    """Return the longest answer that is allowed; None where it is not said, or vLLM will refuse."""
+    limits = (body.get("max_completion_tokens"), body.get("max_tokens"))
+    given = [n for n in limits if isinstance(n, int) and not isinstance(n, bool) and n > 0]
+    return min(given, default=None)

@@ -10,26 +10,33 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-__all__ = ["Excerpt", "excerpt"]
+__all__ = ["Excerpt", "excerpt", "instruction"]
 
 _HEAD = 640
 _TAIL = 384
 _MAX_MESSAGES = 256
 _MAX_PARTS = 32
+_MAX_INSTRUCTION = 240
 
 
 @dataclass(frozen=True, slots=True)
 class Excerpt:
     """Head and tail of what the model is told, asked, and answered before.
 
-    `request` is the last user message or the prompt, `previous` the last answer of the assistant,
-    `chars` the length of everything (of the last 256 messages).
+    `request` is the last user message or the prompt, `opening` the first user message where it is
+    another one, `previous` the last answer of the assistant; `chars` is the length of everything
+    (of the last 256 messages), `raw` tells a prompt to be continued from a conversation.
     """
 
     system: str = ""
     request: str = ""
     previous: str = ""
+    opening: str = ""
     chars: int = 0
+    request_chars: int = 0
+    opening_chars: int = 0
+    system_chars: int = 0
+    raw: bool = False
 
 
 def excerpt(body: Mapping[str, Any]) -> Excerpt:
@@ -38,26 +45,60 @@ def excerpt(body: Mapping[str, Any]) -> Excerpt:
     if isinstance(messages, list):
         return _of_messages(messages)
     texts = list(_strings(body.get("prompt")))
-    return Excerpt(request=_window(texts[:1]), chars=sum(map(len, texts)))
+    return Excerpt(
+        request=_window(texts[:1]),
+        chars=sum(map(len, texts)),
+        request_chars=len(texts[0]) if texts else 0,
+        raw=True,
+    )
 
 
 def _of_messages(messages: list[Any]) -> Excerpt:
     chars = 0
-    found: dict[str, str] = {}
+    newest: dict[str, list[str]] = {}
+    opening: list[str] = []
     recent = islice(reversed(messages), _MAX_MESSAGES)
     first = messages[:1] if len(messages) > _MAX_MESSAGES else []
     for message in (*recent, *first):
         if not isinstance(message, dict):
             continue
-        texts = list(_strings(message.get("content")))
+        content = message.get("content")
+        texts = [content] if isinstance(content, str) else list(_strings(content))
+        if not any(texts):
+            continue
         chars += sum(map(len, texts))
         role = message.get("role")
         role = "system" if role == "developer" else role
-        if texts and role in ("system", "user", "assistant") and not found.get(role):
-            found[role] = _window(texts)
+        if role not in ("system", "user", "assistant"):
+            continue
+        if role not in newest:
+            newest[role] = texts
+        elif role == "user":
+            opening = texts
+    asked, told = newest.get("user", []), newest.get("system", [])
     return Excerpt(
-        found.get("system", ""), found.get("user", ""), found.get("assistant", ""), chars
+        system=_window(told),
+        request=_window(asked),
+        previous=_window(newest.get("assistant", [])),
+        opening=_window(opening),
+        chars=chars,
+        request_chars=sum(map(len, asked)),
+        opening_chars=sum(map(len, opening)),
+        system_chars=sum(map(len, told)),
     )
+
+
+def instruction(request: str) -> str:
+    """Return what a text says about another one that it quotes: its short first and last lines.
+
+    The whole text if it is short, or has neither.
+    """
+    if len(request) <= 2 * _MAX_INSTRUCTION:
+        return request
+    lines = request.strip().split("\n")
+    ends = lines[:1] + lines[-1:] if len(lines) > 1 else []
+    short = [line for line in ends if 0 < len(line) <= _MAX_INSTRUCTION]
+    return "\n".join(short) or request
 
 
 def _strings(content: Any) -> Iterator[str]:

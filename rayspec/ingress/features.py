@@ -1,0 +1,286 @@
+"""What a request looks like: one function per class, which names its evidence or returns None.
+
+Words, and words that follow each other, are looked up in sets, so that a longer list costs
+nothing; expressions begin with a sign to which a search can leap, or are matched once a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+from itertools import pairwise
+
+from rayspec.ingress import languages, lexicon
+from rayspec.ingress.text import Excerpt, instruction
+
+__all__ = [
+    "Text",
+    "code",
+    "code_shape",
+    "creative",
+    "foreign",
+    "given_text",
+    "output_format",
+    "structured",
+]
+
+_MAX_LINES = 32
+_SHAPE_CHARS = 512  # source text shows early
+_FEW_WORDS = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """A text in the forms that features ask for; `kinds` is the set of its `words`."""
+
+    raw: str
+    lower: str
+    words: tuple[str, ...]
+    kinds: frozenset[str]
+    pairs: frozenset[tuple[str, str]]
+
+    @classmethod
+    def of(cls, raw: str) -> Text:
+        """Prepare `raw` once for all features."""
+        lower = raw.lower()
+        words = tuple(lexicon.words(lower))
+        pairs = frozenset(pairwise(words))
+        return cls(raw, lower, words, frozenset(words), pairs)
+
+    @property
+    def asks(self) -> bool:
+        """Whether it begins by asking for information, not for something to be made."""
+        return bool(self.words) and self.words[0] in lexicon.QUESTIONS
+
+
+def code(text: Text) -> str | None:
+    """Name the words that ask about programs."""
+    kinds = text.kinds
+    if pairs := text.pairs & lexicon.CODE_PAIRS:
+        return _first(pairs)
+    named, trade = kinds & lexicon.LANGUAGE_WORDS, kinds & lexicon.TRADE_WORDS
+    evidence = kinds & lexicon.CODE_ALONE
+    if named and (trade or kinds & lexicon.TRADE_WORDS_AMBIGUOUS):
+        evidence |= named
+    if trade and (unsure := kinds & lexicon.LANGUAGE_WORDS_AMBIGUOUS):
+        evidence |= trade | unsure
+    if not evidence and not text.asks and (verbs := kinds & lexicon.CODE_VERBS):
+        if made := kinds & lexicon.CODE_ARTEFACTS:
+            return f"{min(verbs)} {min(made)}"
+        if pairs := text.pairs & lexicon.IN_LANGUAGE:
+            return f"{min(verbs)} {_first(pairs)}"
+        if "write" in verbs and (pairs := text.pairs & lexicon.CODE_ARTEFACT_PAIRS):
+            return f"write {_first(pairs)}"
+    return _listed(evidence) if evidence else None
+
+
+def code_shape(text: Text) -> str | None:
+    """Tell source text, diffs, stack traces and shell commands from prose."""
+    raw = text.raw[:_SHAPE_CHARS]
+    lines = raw.split("\n", _MAX_LINES)[:_MAX_LINES]
+    if any(line.rstrip().endswith(lexicon.CODE_LINE_ENDS) for line in lines[:-1]):
+        return "source text"
+    if any(map(lexicon.CODE_LINE.match, lines)):
+        return "source text"
+    if (start := _phrase(text.lower, lexicon.SQL_STARTS)) and _sql(text.lower, start):
+        return "sql"
+    if (
+        ("_" in raw and lexicon.SNAKE_CASE.search(raw))
+        or lexicon.FILE_NAME.search(raw)
+        or lexicon.SYSTEM_PATH.search(raw)
+        or (("Error" in raw or "Exception" in raw) and lexicon.ERROR_NAME.search(raw))
+        or any(map(_camel_case, raw.split()))
+    ):
+        return "names of a program"
+    if "(" in raw and lexicon.CALL.search(raw):
+        return "calls of a program"
+    if sum(map(raw.count, lexicon.OPERATOR_SIGNS)) < 2:
+        return None
+    signs = [sign for sign in lexicon.OPERATORS if sign in raw]
+    return f"operators {' '.join(signs[:3])}" if len(signs) >= 3 else None
+
+
+def _camel_case(word: str) -> bool:
+    # Two small letters first: iPhone and eBay are no programs.
+    return not word.islower() and word[:2].isalpha() and word[:2].islower() and word.isalnum()
+
+
+def _sql(lower: str, start: str) -> bool:
+    rest = lower[lower.index(start) :]
+    return _phrase(rest, lexicon.SQL_PARTS) is not None and (
+        _phrase(rest, lexicon.SQL_SIGNS) is not None
+    )
+
+
+def output_format(text: Text) -> str | None:
+    """Name the form that the answer is to have, said so plainly that the topic does not matter."""
+    if text.asks or text.kinds & lexicon.PROGRAM:
+        return None
+    pairs = text.pairs & lexicon.TO_FORMAT
+    return _first(pairs) if pairs else None
+
+
+def structured(text: Text, told: Text, excerpt: Excerpt) -> str | None:
+    """Name the words that ask for output in a form that a program reads."""
+    for each in (text, told):
+        kinds = each.kinds
+        about = each.asks and len(each.words) < 2 * _FEW_WORDS  # a question about a format
+        if not about and (wanted := kinds & lexicon.FORMATS) and kinds & lexicon.FORMAT_VERBS:
+            return min(wanted)
+        if not about and kinds & lexicon.FORM_VERBS:
+            if pairs := each.pairs & lexicon.STRUCTURED_PAIRS:
+                return _first(pairs)
+            if "{" in each.raw and lexicon.OBJECT.search(each.raw):
+                return "a form to fill in"
+        if why := _choice(each):
+            return why
+    if excerpt.raw and (shot := lexicon.SHOT.search(text.raw)):
+        label = shot[1]
+        before = text.raw[: shot.start()].split("\n")
+        if any(line.startswith(label) and len(line) < len(label) + 60 for line in before):
+            return "examples"
+    return None
+
+
+def _choice(text: Text) -> str | None:
+    if (answering := text.kinds & lexicon.ANSWERING) and (
+        pairs := text.pairs & lexicon.CHOICE_PAIRS
+    ):
+        return f"{min(answering)} {_first(pairs)}"
+    if text.pairs & lexicon.ONLY_PAIRS and (pairs := text.pairs & lexicon.ONLY_WITH):
+        return f"answer {_first(pairs)}"
+    if (pairs := text.pairs & lexicon.CLOSED_PAIRS) and text.kinds & {"only", "just", "else"}:
+        return _first(pairs)
+    if "one of:" in text.lower or "one of these:" in text.lower:
+        return "one of"
+    return None
+
+
+def given_text(text: Text, told: Text, excerpt: Excerpt) -> str | None:
+    """Name what tells that the answer is to be taken from a text in the prompt."""
+    if excerpt.chars < lexicon.MADE_OF_TEXT:
+        return None
+    if excerpt.request_chars >= lexicon.MADE_OF_TEXT:
+        return _about(text, told, excerpt.request)
+    if excerpt.system_chars >= lexicon.MADE_OF_TEXT and _marked(excerpt.system):
+        return "text in the system message"
+    if verbs := (text.kinds | told.kinds) & lexicon.EXTRACTIVE_VERBS:
+        return f"long prompt, {min(verbs)}"
+    if pairs := text.pairs & lexicon.EXTRACTIVE_PAIRS:
+        return f"long prompt, {_first(pairs)}"
+    if excerpt.opening_chars >= lexicon.MADE_OF_TEXT:
+        opening = Text.of(instruction(excerpt.opening))
+        why = _about(opening, told, excerpt.opening)
+        return why and f"first message: {why}"
+    return None
+
+
+def _about(asked: Text, told: Text, whole: str) -> str | None:
+    """Tell why `whole`, a long message that says what it wants in `asked`, brings its text."""
+    if verbs := (asked.kinds | told.kinds) & lexicon.EXTRACTIVE_VERBS:
+        return f"long prompt, {min(verbs)}"
+    if pairs := asked.pairs & lexicon.EXTRACTIVE_PAIRS:
+        return f"long prompt, {_first(pairs)}"
+    nouns = asked.kinds & lexicon.TEXT_NOUNS
+    if nouns and asked.kinds & lexicon.POINTING:
+        return f"long prompt, {min(nouns)}"
+    if _marked(whole) or lexicon.LABEL_AT_END.search(whole):
+        return "long prompt, marked text"
+    short = asked.raw is not whole and len(asked.raw) < len(whole) // 2
+    if short and sum(map(asked.words.count, lexicon.FIRST_PERSON)) <= 1:
+        return "long text, short instruction"
+    return None
+
+
+def _marked(text: str) -> bool:
+    return any(map(lexicon.MARKER.match, text.split("\n", _MAX_LINES)[:_MAX_LINES]))
+
+
+def creative(text: Text, told: Text, excerpt: Excerpt) -> str | None:
+    """Name what tells that something is to be invented."""
+    if lexicon.SCREENPLAY.match(text.raw):
+        return "screenplay or chapter"
+    if setting := told.kinds & lexicon.CREATIVE_SYSTEM:
+        return f"system text: {min(setting)}"
+    if pairs := told.pairs & lexicon.CREATIVE_PAIRS:
+        return f"system text: {_first(pairs)}"
+    if excerpt.raw and _narrative(text):
+        return "narration"
+    if text.asks and text.words[:2] != ("how", "about"):
+        return None
+    return _invention(text)
+
+
+def _invention(text: Text) -> str | None:
+    if pairs := text.pairs & lexicon.CREATIVE_PAIRS:
+        return _first(pairs)
+    kinds = text.kinds
+    forms, verbs = kinds & lexicon.CREATIVE_FORMS, kinds & lexicon.CREATIVE_VERBS
+    if forms and verbs:
+        return f"{min(verbs)} {min(forms)}"
+    world = kinds & lexicon.CREATIVE_WORLD
+    if world and (making := kinds & lexicon.CREATIVE_MAKING):
+        return f"{min(making)} {min(world)}"
+    for opener in text.words[:_FEW_WORDS]:
+        if opener in lexicon.CREATIVE_OPENERS:
+            return opener
+    if alone := kinds & lexicon.CREATIVE_ALONE:
+        return min(alone)
+    if world and text.lower.startswith(lexicon.ROLE):
+        return f"role of {min(world)}"
+    if text.words[:1] in (("finish",), ("continue",)):
+        return text.words[0]
+    return None
+
+
+def _narrative(text: Text) -> bool:
+    told = text.kinds & lexicon.NARRATIVE
+    return len(told) >= 2 and "?" not in text.raw and not any(map(str.isdigit, text.raw))
+
+
+def foreign(text: Text) -> str | None:
+    """Name what tells that the answer is to be in another language than English."""
+    if script(text.raw):
+        return "script"
+    if named := text.kinds & languages.LANGUAGES:
+        if text.kinds & languages.TRANSLATE:
+            return f"translate {min(named)}"
+        if text.kinds & languages.SAYING and (pairs := text.pairs & languages.INTO_LANGUAGE):
+            return _first(pairs)
+    if "languages" in text.kinds and text.kinds & {"say", "translate", "write"}:
+        return "languages"
+    return _latin(text.kinds)
+
+
+def script(raw: str) -> bool:
+    """Tell whether three in ten letters, of a sample, are of another script than Latin."""
+    if raw.isascii():
+        return False
+    sample = raw[:: len(raw) // 128 + 1]
+    letters = sum(map(str.isalpha, sample))
+    return bool(letters) and len(languages.NON_LATIN.findall(sample)) >= 0.3 * letters
+
+
+def _latin(kinds: Set[str]) -> str | None:
+    """Tell another language by its function words and letters, against those of English."""
+    known = kinds & languages.FOREIGN_WORDS
+    accented = sum(not word.isascii() and word.isalpha() for word in kinds)
+    if not known and (accented == 0 or len(kinds) < 4):
+        return None
+    score = len(known) + accented + len(kinds & languages.PARTICLES)
+    english = len(kinds & languages.ENGLISH_WORDS)
+    if 2 * english < score and 6 * score >= len(kinds):
+        return f"function words {_listed(known)}" if known else "letters"
+    return None
+
+
+def _phrase(text: str, phrases: tuple[str, ...]) -> str | None:
+    return next((phrase for phrase in phrases if phrase in text), None)
+
+
+def _first(pairs: Set[tuple[str, str]]) -> str:
+    return " ".join(min(pairs))
+
+
+def _listed(words: Set[str]) -> str:
+    return " ".join(sorted(words)[:3])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 from rayspec.config.drafts import ModelDraftConfig, NgramDraftConfig
 from rayspec.config.lanes import LaneConfig, SpeculativeLaneConfig
@@ -17,7 +18,7 @@ from rayspec.config.placement import (
     shared_gpu_env,
     transport,
 )
-from rayspec.config.routing import RoutingConfig, RuleConfig
+from rayspec.config.routing import RuleConfig
 from rayspec.config.schema import AppConfig
 from rayspec.config.specs import (
     AppSpec,
@@ -30,7 +31,10 @@ from rayspec.config.specs import (
 )
 from rayspec.errors import ConfigError
 from rayspec.ingress.classify import ClassRule
+from rayspec.planning.calibration import Calibration
+from rayspec.routing.curves import ClassPrior, Measured
 from rayspec.routing.policy import ClassPolicy, PolicySpec
+from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import Lane, Speculation
 
 # Seconds that a step waits for drafts unless configured. A round over NCCL takes a few
@@ -193,19 +197,24 @@ def _ingress(config: AppConfig) -> IngressSpec:
         max_ongoing_requests=ingress.max_ongoing_requests,
         max_body_bytes=ingress.max_body_bytes,
         request_timeout_s=ingress.request_timeout_s,
-        policy=_policy(config.routing),
+        policy=_policy(config),
         k_max=0 if config.speculative is None else config.speculative.num_speculative_tokens,
         class_rules=tuple(_rule(rule) for rule in config.routing.rules),
     )
 
 
-def _policy(routing: RoutingConfig) -> PolicySpec:
+def _policy(config: AppConfig) -> PolicySpec:
+    routing = config.routing
     return PolicySpec(
         max_speculative_concurrency=routing.max_speculative_concurrency,
         acceptance_floor=routing.acceptance_floor,
         acceptance_half_life_s=routing.acceptance_half_life_s,
         acceptance_min_drafted=routing.acceptance_min_drafted,
         exploration_share=routing.exploration_share,
+        exploration_loss=routing.exploration_loss,
+        hysteresis=routing.hysteresis,
+        k_tiers=() if config.speculative is None else _k_tiers(config.speculative),
+        measured=None if routing.calibration is None else _measured(config, routing.calibration),
         constrained_lane=Lane(routing.constrained_lane),
         classes={
             name: ClassPolicy(
@@ -213,8 +222,34 @@ def _policy(routing: RoutingConfig) -> PolicySpec:
                 acceptance_floor=settings.acceptance_floor,
                 max_concurrency=settings.max_concurrency,
                 k=settings.k,
+                hysteresis=settings.hysteresis,
             )
             for name, settings in routing.classes.items()
+        },
+    )
+
+
+def _measured(config: AppConfig, path: str) -> Measured:
+    """Return what a calibration file says; raises `ConfigError` for one of another application."""
+    found = Calibration.load(Path(path).expanduser())
+    if found.model not in (config.model, _served_name(config)):
+        raise ConfigError(
+            "routing.calibration", path, f"is of {found.model}; calibrate {config.model}"
+        )
+    for lane in Lane:
+        if getattr(config, lane) is not None and lane not in found.lanes:
+            raise ConfigError(
+                "routing.calibration", path, f"lacks the {lane} lane; calibrate with it running"
+            )
+    return Measured(
+        costs=found.costs(),
+        contention={lane: profile.contention for lane, profile in found.lanes.items()},
+        overhead_s={lane: profile.overhead_s for lane, profile in found.lanes.items()},
+        classes={
+            name: ClassPrior(
+                tuple(profile.acceptance), Lengths(profile.prompt_tokens, profile.output_tokens)
+            )
+            for name, profile in found.classes.items()
         },
     )
 

@@ -16,13 +16,18 @@ class ClassConfig(Section):
         "auto", description="`on` and `off` fix the lane of the class, `auto` measures."
     )
     acceptance_floor: Share | None = Field(
-        None, description="The class's own acceptance floor, as a share of draft tokens."
+        None,
+        description="The class's own acceptance floor, as a share of draft tokens; it holds with "
+        "known step times, too.",
     )
     max_concurrency: Count | None = Field(
         None, description="The class's own limit of `max_speculative_concurrency`."
     )
     k: int | None = Field(
         None, ge=0, description="Most draft tokens per step for requests of this class."
+    )
+    hysteresis: Share | None = Field(
+        None, description="The class's own `hysteresis`, as a share of the predicted latency."
     )
 
 
@@ -63,26 +68,49 @@ class RuleConfig(Section):
 class RoutingConfig(Section):
     """Which lane a request takes when it does not say so itself."""
 
-    max_speculative_concurrency: Count = Field(
-        16,
-        description="Sequences per speculative engine from which on requests take the plain lane: "
-        "a busy engine has no idle compute left for verification.",
+    calibration: NonEmpty | None = Field(
+        None,
+        description="File that `rayspec calibrate` wrote for this model, best as an absolute path. "
+        "It tells step times before the engines have measured their own, which then correct it. A "
+        "mixture of experts speculates by itself only with one.",
     )
-    acceptance_floor: Share = Field(
-        0.4,
-        description="A class whose share of accepted draft tokens lies under this with confidence "
-        "takes the plain lane.",
-    )
-    acceptance_half_life_s: float = Field(
-        300.0, gt=0, description="Age in seconds at which a measurement counts half."
-    )
-    acceptance_min_drafted: Count = Field(
-        200, description="Recent draft tokens of a class before its acceptance is believed."
+    hysteresis: Share = Field(
+        0.03,
+        description="A class changes lanes only for one whose predicted latency is smaller by this "
+        "share.",
     )
     exploration_share: Share = Field(
         0.02,
-        description="Share of the requests of a class under the floor that speculate all the same, "
-        "which keeps the class measured.",
+        description="Share of the requests of a class that go where they are not predicted to be "
+        "fastest, which keeps the class measured in both lanes. 0 explores nothing.",
+    )
+    exploration_loss: float = Field(
+        0.25,
+        ge=0,
+        description="Largest share by which a request may be predicted to take longer for the sake "
+        "of exploration. Exploring costs `exploration_share` times this at most, in the mean.",
+    )
+    max_speculative_concurrency: Count | None = Field(
+        None,
+        description="Hard limit of sequences per speculative engine, from which on requests take "
+        "the plain lane whatever is predicted. By default there is none, but 16 as long as the "
+        "step times of a lane are unknown.",
+    )
+    acceptance_floor: Share = Field(
+        0.4,
+        description="As long as the step times of a lane are unknown, a class whose share of "
+        "accepted draft tokens lies under this with confidence takes the plain lane. Known step "
+        "times tell the class's breakeven instead.",
+    )
+    acceptance_half_life_s: float = Field(
+        300.0,
+        gt=0,
+        description="Age in seconds at which what a request taught about its class (acceptance, "
+        "lengths) counts half.",
+    )
+    acceptance_min_drafted: Count = Field(
+        200,
+        description="Recent draft tokens of a class before it is held against an acceptance floor.",
     )
     constrained_lane: Literal["plain", "speculative"] = Field(
         "plain", description="Lane of requests with an enforced output format, grammar or tool."

@@ -38,7 +38,8 @@ class Begin:
 class Generation:
     """What one call generated, summed over its choices.
 
-    `drafted` and `accepted` count draft tokens, `steps` the target steps that verified some.
+    `drafted` and `accepted` count draft tokens, `steps` the target steps that verified some, and
+    `by_accepted[j]` those of them that accepted j tokens.
     """
 
     prompt_tokens: int = 0
@@ -46,6 +47,7 @@ class Generation:
     steps: int = 0
     drafted: int = 0
     accepted: int = 0
+    by_accepted: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,6 +55,12 @@ class PlainTarget:
         args = await asyncio.to_thread(self._engine_args, path)
         self._serving = await Serving.start(args, spec.frontend_args)
         logger.info("%s engine ready after %.0f s", self.lane, time.monotonic() - started)
+        if experts := self._serving.profile().experts:
+            logger.info(
+                "the model is a mixture of %d experts: requests speculate only where they or "
+                "their class ask for it, unless routing.calibration is set",
+                experts,
+            )
 
     def _engine_args(self, path: Path) -> Mapping[str, Any]:
         return plain_args(self._spec, path)
@@ -85,6 +91,9 @@ class PlainTarget:
             attached=self.attached,
             drafted=stats.drafted,
             accepted=stats.accepted,
+            context=stats.context,
+            backlog=self._serving.backlog(),
+            profile=self._serving.profile(),
         )
 
     @property

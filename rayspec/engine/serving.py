@@ -11,6 +11,7 @@ import contextlib
 import contextvars
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
+from itertools import zip_longest
 from typing import Any
 
 from prometheus_client import generate_latest
@@ -24,6 +25,7 @@ from vllm.v1.metrics.prometheus import get_prometheus_registry
 from rayspec.engine import asgi
 from rayspec.engine.messages import Call, Generation
 from rayspec.link.protocol import Hello
+from rayspec.routing import EngineProfile
 from rayspec.vllm_ext.config import ExtConfig
 from rayspec.vllm_ext.params import link_spec
 from rayspec.vllm_ext.stat_logger import EngineStats, LatestStats
@@ -49,11 +51,13 @@ class Meter:
             total = replace(total, output_tokens=total.output_tokens + len(choice.token_ids))
             if choice.spec_decode_metrics is not None:
                 facts = choice.spec_decode_metrics.to_dict()
+                counts = zip_longest(total.by_accepted, facts["acceptance_histogram"], fillvalue=0)
                 total = replace(
                     total,
                     steps=total.steps + facts["num_spec_steps"],
                     drafted=total.drafted + facts["num_draft_tokens"],
                     accepted=total.accepted + facts["num_accepted_draft_tokens"],
+                    by_accepted=tuple(sum(pair) for pair in counts),
                 )
         self.total = total
 
@@ -121,6 +125,14 @@ class Serving:
     def stats(self) -> EngineStats:
         """Return the newest figures of the scheduler."""
         return self._stats.latest
+
+    def profile(self) -> EngineProfile:
+        """Return what the engine has measured of its own steps."""
+        return self._stats.profile
+
+    def backlog(self) -> int:
+        """Return the prompt tokens of all requests that have no first token yet."""
+        return int(self._engine.output_processor.get_num_queued_tokens())
 
     def metrics_text(self) -> str:
         """Return vLLM's own metrics in the Prometheus text format."""

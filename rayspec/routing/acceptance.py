@@ -1,17 +1,25 @@
-"""Measured acceptance of drafts per class: recent requests count most, and doubt is kept."""
+"""Measured acceptance of drafts per class and position; recent requests count most, doubt is kept.
+
+vLLM tells for each finished request how many of its steps accepted 0, 1, 2, … draft tokens. A step
+that accepted more than i tokens is a success at position i, and one that accepted i or more was a
+trial there, if more than i tokens were asked for. A token that the draft did not offer counts as
+not accepted, for that is what it yields; how much is offered is told apart, as `coverage`. Where
+only totals are known, the positions share one chance, that whose expected total is the seen one.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import sqrt
 
-from rayspec.routing.types import OTHER_CLASS, AcceptanceEstimate, Outcome
+from rayspec.routing.cost_model import expected_tokens
+from rayspec.routing.types import OTHER_CLASS, AcceptanceEstimate, Outcome, PositionEstimate
 
 __all__ = ["AcceptanceTracker", "wilson"]
 
 _Z95 = 1.96
-_FORGOTTEN = 1.0  # drafted tokens; a class with fewer left may give up its place
+_FORGOTTEN = 1.0  # drafted tokens or trials; a class with fewer left may give up its place
 
 
 @dataclass(slots=True)
@@ -22,6 +30,14 @@ class _Sums:
     drafted: float = 0.0
     accepted: float = 0.0
     trials: float = 0.0
+    asked: float = 0.0
+    reached: list[float] = field(default_factory=list)  # steps in which all before were accepted
+    passed: list[float] = field(default_factory=list)  # those of them that accepted this one too
+
+    @property
+    def forgotten(self) -> bool:
+        """Whether too little is left to tell anything."""
+        return self.drafted < _FORGOTTEN and sum(self.reached[:1]) < _FORGOTTEN
 
 
 class AcceptanceTracker:
@@ -50,9 +66,12 @@ class AcceptanceTracker:
     def observe(self, outcome: Outcome) -> None:
         """Add what a request drafted and got accepted, finished or not; nothing if nothing."""
         drafted = outcome.drafted
-        if drafted <= 0:
+        if drafted <= 0 and outcome.idle_steps <= 0:
             return
         sums = self._decayed(self._place(outcome.workload_class))
+        _add_positions(sums, outcome)
+        if drafted <= 0:
+            return
         sums.drafted += drafted
         sums.accepted += min(max(outcome.accepted, 0), drafted)
         # Within one verification a rejected token rejects all after it, so the tokens of a step
@@ -67,11 +86,15 @@ class AcceptanceTracker:
         if name not in self._sums:
             return AcceptanceEstimate(name)
         sums = self._decayed(name)
+        coverage = min(sums.drafted / sums.asked, 1.0) if sums.asked else 1.0
+        positions = tuple(_positions(sums))
         if sums.drafted < _FORGOTTEN:
-            return AcceptanceEstimate(name, drafted=sums.drafted)
+            return AcceptanceEstimate(
+                name, drafted=sums.drafted, positions=positions, coverage=coverage
+            )
         mean = sums.accepted / sums.drafted
         low, high = wilson(mean, sums.trials)
-        return AcceptanceEstimate(name, mean, low, high, sums.drafted)
+        return AcceptanceEstimate(name, mean, low, high, sums.drafted, positions, coverage)
 
     def estimates(self) -> list[AcceptanceEstimate]:
         """Return the estimates of all classes that have a place, for telemetry."""
@@ -86,7 +109,7 @@ class AcceptanceTracker:
             return name
         if self._full():
             for extra in self._sums.keys() - self._known:
-                if self._decayed(extra).drafted < _FORGOTTEN:
+                if self._decayed(extra).forgotten:
                     del self._sums[extra]
         return OTHER_CLASS if self._full() else name
 
@@ -97,8 +120,60 @@ class AcceptanceTracker:
         sums.drafted *= weight
         sums.accepted *= weight
         sums.trials *= weight
+        sums.asked *= weight
+        sums.reached = [count * weight for count in sums.reached]
+        sums.passed = [count * weight for count in sums.passed]
         sums.at = now
         return sums
+
+
+def _add_positions(sums: _Sums, outcome: Outcome) -> None:
+    """Add a request's steps to the counts of each position that was asked for."""
+    counts = outcome.by_accepted or _counts_of_totals(outcome)
+    k = len(counts) - 1 if outcome.k is None else min(outcome.k, len(counts) - 1)
+    if k < 1:
+        return
+    steps = sum(counts) + outcome.idle_steps
+    sums.asked += k * steps
+    reached = float(steps)
+    for position in range(k):
+        if position == len(sums.reached):
+            sums.reached.append(0.0)
+            sums.passed.append(0.0)
+        passed = sum(counts[position + 1 :])
+        sums.reached[position] += reached
+        sums.passed[position] += passed
+        reached = passed
+
+
+def _counts_of_totals(outcome: Outcome) -> Sequence[float]:
+    """Return how many steps accepted 0, 1, … tokens, from the totals alone.
+
+    With a constant chance a, a step of k tokens accepts j < k of them with a^j · (1 − a), and all
+    with a^k. Its mean grows with a, so one a gives the seen mean: the estimate by the method of
+    moments. The most likely a would need the number of steps that accepted all, which totals hide.
+    """
+    steps, drafted = outcome.steps, outcome.drafted
+    if steps <= 0 or drafted <= 0:
+        return (0.0,) * ((outcome.k or 0) + 1)
+    k = max(round(drafted / steps), 1) if outcome.k is None else max(outcome.k, 1)
+    mean = min(max(outcome.accepted, 0) / steps, k)
+    low, high = 0.0, 1.0
+    for _ in range(40):
+        middle = (low + high) / 2
+        if expected_tokens(middle, k) - 1 < mean:
+            low = middle
+        else:
+            high = middle
+    return tuple(steps * (high**j * (1 - high) if j < k else high**k) for j in range(k + 1))
+
+
+def _positions(sums: _Sums) -> Iterator[PositionEstimate]:
+    for reached, passed in zip(sums.reached, sums.passed, strict=True):
+        if reached < _FORGOTTEN:
+            return
+        mean = min(passed / reached, 1.0)
+        yield PositionEstimate(mean, *wilson(mean, reached), reached)
 
 
 def wilson(share: float, trials: float, z: float = _Z95) -> tuple[float, float]:

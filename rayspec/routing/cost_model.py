@@ -104,8 +104,11 @@ class StepTimes:
         }
         self.tiers = tuple(sorted(self._curves))
 
-    def seconds(self, batch: float, k: int, context: float) -> float:
-        """Return the time of a step; K outside the measured ones takes the nearest."""
+    def seconds(self, batch: float, k: float, context: float) -> float:
+        """Return the time of a step; K outside the measured ones takes the nearest.
+
+        K may be a mean: a step in which some sequences have no drafts verifies fewer tokens.
+        """
         at = bisect_right(self.tiers, k)
         below, above = self.tiers[max(at - 1, 0)], self.tiers[min(at, len(self.tiers) - 1)]
         base = _interpolate(self._curves[below], batch)
@@ -149,12 +152,21 @@ class Prediction:
 
 
 def best_k(
-    cost: LaneCost, batch: float, acceptance: Acceptance, context: float, tiers: Sequence[int]
+    cost: LaneCost,
+    batch: float,
+    acceptance: Acceptance,
+    context: float,
+    tiers: Sequence[int],
+    coverage: float = 1.0,
 ) -> int:
-    """Return the K of `tiers` with the most tokens per second; the smallest among equals."""
+    """Return the K of `tiers` with the most tokens per second; the smallest among equals.
+
+    `coverage` is the share of K that a draft offers on average: prompt lookup often has nothing.
+    """
     best, rate = 0, -inf
     for k in sorted(tiers):
-        found = expected_tokens(acceptance, k) / cost.steps.seconds(batch, k, context)
+        seconds = cost.steps.seconds(batch, k * coverage, context)
+        found = expected_tokens(acceptance, k) / seconds
         if found > rate * (1 + 1e-9):
             best, rate = k, found
     return best
@@ -170,14 +182,16 @@ def predict(
     output_tokens: float,
     context: float,
     backlog_tokens: float = 0.0,
+    coverage: float = 1.0,
 ) -> Prediction:
     """Return what a request meets in an engine where `batch` sequences run, itself included.
 
-    `backlog_tokens` are prompt tokens before its own. What exceeds `max_num_seqs` waits for others
-    to end, on average half a request each, in rounds of `max_num_seqs`.
+    `backlog_tokens` are prompt tokens before its own, `coverage` as in `best_k`. What exceeds
+    `max_num_seqs` waits for others to end, on average half a request each, in rounds of
+    `max_num_seqs`.
     """
     running = min(batch, cost.max_num_seqs)
-    tpot = cost.steps.seconds(running, k, context) / expected_tokens(acceptance, k)
+    tpot = cost.steps.seconds(running, k * coverage, context) / expected_tokens(acceptance, k)
     ttft = cost.prefill.seconds(backlog_tokens + prompt_tokens, cost.chunk_tokens) + tpot
     service = ttft + max(output_tokens - 1, 0) * tpot
     queued = max(batch - cost.max_num_seqs, 0.0) / cost.max_num_seqs * service

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from math import floor
 
+from rayspec.routing.curves import Measured
 from rayspec.routing.types import (
     AcceptanceEstimate,
     ClassHistory,
     Decision,
+    Forecast,
     Lane,
     LaneView,
     RequestView,
@@ -17,7 +19,12 @@ from rayspec.routing.types import (
     Speculation,
 )
 
-__all__ = ["ClassPolicy", "NoLane", "PolicySpec", "decide"]
+__all__ = ["ClassPolicy", "NoLane", "PolicySpec", "decide", "wanted_tiers"]
+
+# Without measurements of a lane: sequences per speculative engine that surely leave compute idle
+# for verification, and the share of requests that goes to the lane that nothing is known of.
+_UNMEASURED_CONCURRENCY = 16
+_UNMEASURED_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,31 +35,47 @@ class ClassPolicy:
     acceptance_floor: float | None = None
     max_concurrency: int | None = None
     k: int | None = None
+    hysteresis: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class PolicySpec:
     """Settings of the policy.
 
-    Speculation stops paying when verification makes the engine compute-bound: from
-    `max_speculative_concurrency` sequences per replica on, requests go to the plain lane. A class
-    whose acceptance lies under `acceptance_floor` with confidence, after at least
-    `acceptance_min_drafted` recent draft tokens, goes there too, but for `exploration_share` of
-    its requests, which keep it measured. `acceptance_half_life_s` is for the `AcceptanceTracker`.
+    A request goes where its predicted latency is smaller; its class changes lanes only for one that
+    is smaller by `hysteresis`. `exploration_share` of a class's requests go the other way, which
+    keeps it measured there, unless they are predicted to take longer by `exploration_loss`.
+
+    `max_speculative_concurrency` sequences per replica are the most that the speculative lane
+    takes; None is no limit, or a cautious one while step times are unknown. Until then, too, a
+    class whose acceptance lies under `acceptance_floor` with confidence, after at least
+    `acceptance_min_drafted` recent draft tokens, goes to the plain lane, but for the share that
+    explores. `acceptance_half_life_s` is for the trackers, `k_tiers` the draft lengths that the
+    engines take, and `measured` the calibration.
     """
 
-    max_speculative_concurrency: int = 16
+    max_speculative_concurrency: int | None = None
     acceptance_floor: float = 0.4
     acceptance_half_life_s: float = 300.0
     acceptance_min_drafted: int = 200
     exploration_share: float = 0.02
+    exploration_loss: float = 0.25
+    hysteresis: float = 0.03
     constrained_lane: Lane = Lane.PLAIN
+    k_tiers: tuple[int, ...] = ()
+    measured: Measured | None = None
     classes: Mapping[str, ClassPolicy] = field(default_factory=dict)
+
+    def of(self, workload_class: str) -> ClassPolicy:
+        """Return the settings of one class."""
+        return self.classes.get(workload_class, _ALL_DEFAULT)
 
 
 class NoLane(ValueError):
     """There is no lane to choose from."""
 
+
+_Choice = tuple[Lane, Rule, str]
 
 _ALL_DEFAULT = ClassPolicy()
 _NO_HISTORY = ClassHistory()
@@ -65,21 +88,58 @@ def decide(
     acceptance: AcceptanceEstimate,
     spec: PolicySpec,
     history: ClassHistory = _NO_HISTORY,
+    forecast: Forecast | None = None,
 ) -> Decision:
     """Choose one of `lanes`, those that exist, and say why; the first rule that applies decides.
 
     An explicit wish of the request; constrained generation; the only lane; the setting of the
-    class; a lost draft; measured acceptance; concurrency; else speculation. A lane of which no
-    replica reports is not chosen while the other has some: its requests would wait for a restart.
+    class; a lost draft; a mixture of experts that nobody has calibrated; limits that are
+    configured; then the predicted latencies, where both lanes have one, else measured acceptance
+    and concurrency. A lane of which no replica reports is not chosen while the other has some: its
+    requests would wait for a restart.
     """
-    own = spec.classes.get(request.workload_class, _ALL_DEFAULT)
-    lane, rule, detail = _choose(request, lanes, acceptance, spec, own, history)
+    own = spec.of(request.workload_class)
+    lane, rule, detail = _choose(request, lanes, acceptance, spec, own, history, forecast)
     if not lanes[lane].replicas and lane.other in lanes and lanes[lane.other].replicas:
         lane, rule, detail = lane.other, Rule.DOWN, f"no replica of the {lane} lane reports"
-    k = None
-    if lane is Lane.SPECULATIVE:
-        k = own.k if request.k is None else request.k
-    return Decision(lane, request.workload_class, f"{rule} {detail}", k)
+    k = _k(request, spec, own, lanes, rule, forecast) if lane is Lane.SPECULATIVE else None
+    return Decision(lane, request.workload_class, f"{rule} {detail}", k, forecast)
+
+
+def wanted_tiers(request: RequestView, spec: PolicySpec) -> tuple[int, ...]:
+    """Return the draft lengths that a request may get: those of the engines, up to its limit.
+
+    Who asks for speculation gets some.
+    """
+    own = spec.of(request.workload_class)
+    most = own.k if request.k is None else request.k
+    asks = Speculation.ON in (request.speculation, own.speculation)
+    least = 1 if asks and most != 0 else 0
+    tiers = {k for k in spec.k_tiers if k >= least and (most is None or k <= most)}
+    if most is not None and spec.k_tiers:
+        tiers.add(min(most, spec.k_tiers[-1]))
+    return tuple(sorted(tiers))
+
+
+def _k(
+    request: RequestView,
+    spec: PolicySpec,
+    own: ClassPolicy,
+    lanes: Mapping[Lane, LaneView],
+    rule: Rule,
+    forecast: Forecast | None,
+) -> int | None:
+    """Return the draft length to ask for; None where it is the engine's own."""
+    asked = own.k if request.k is None else request.k
+    if rule is Rule.ONLY_LANE and _uncalibrated_experts(lanes, spec):
+        return 0 if request.speculation is Speculation.AUTO else asked
+    prediction = None if forecast is None else forecast.lanes.get(Lane.SPECULATIVE)
+    if rule is Rule.EXPLORE and forecast is not None:
+        prediction = forecast.drafting
+    if prediction is None:
+        return asked
+    longest = max(spec.k_tiers, default=None)
+    return None if asked is None and prediction.k == longest else prediction.k
 
 
 def _choose(
@@ -89,7 +149,8 @@ def _choose(
     spec: PolicySpec,
     own: ClassPolicy,
     history: ClassHistory,
-) -> tuple[Lane, Rule, str]:
+    forecast: Forecast | None,
+) -> _Choice:
     if not lanes:
         raise NoLane("the application has no lane")
     wish = _WANTED.get(request.speculation)
@@ -106,24 +167,114 @@ def _choose(
     lane = lanes[Lane.SPECULATIVE]
     if lane.attached is False:
         return Lane.PLAIN, Rule.DETACHED, "draft is not attached"
-    lowest = spec.acceptance_floor if own.acceptance_floor is None else own.acceptance_floor
-    floored = acceptance.drafted >= spec.acceptance_min_drafted and acceptance.high < lowest
+    if _uncalibrated_experts(lanes, spec):
+        return Lane.PLAIN, Rule.EXPERTS, f"{lane.experts} experts and no routing.calibration"
+    predicted = forecast is not None and len(forecast.lanes) == len(lanes)
+    lowest = own.acceptance_floor
+    if lowest is None and not predicted:
+        lowest = spec.acceptance_floor
+    floored = (
+        lowest is not None
+        and acceptance.drafted >= spec.acceptance_min_drafted
+        and acceptance.high < lowest
+    )
     explored = floored and _explores(history.floored, spec.exploration_share)
     if floored and not explored:
         return Lane.PLAIN, Rule.ACCEPTANCE, f"{acceptance.high:.2f} < {lowest:.2f}"
     # The limit is one replica's; a replica that has not reported lately is not counted on.
     limit = spec.max_speculative_concurrency if own.max_concurrency is None else own.max_concurrency
-    limit *= max(1, lane.replicas)
-    if lane.concurrency >= limit:
-        return Lane.PLAIN, Rule.CONCURRENCY, f"{lane.concurrency} >= {limit}"
+    if limit is None and not predicted:
+        limit = _UNMEASURED_CONCURRENCY
+    if limit is not None:
+        limit *= max(1, lane.replicas)
+        if lane.concurrency >= limit:
+            return Lane.PLAIN, Rule.CONCURRENCY, f"{lane.concurrency} >= {limit}"
     if explored:
         return Lane.SPECULATIVE, Rule.EXPLORE, f"acceptance {acceptance.high:.2f} < {lowest:.2f}"
-    return Lane.SPECULATIVE, Rule.DEFAULT, f"concurrency {lane.concurrency} < {limit}"
+    if predicted and forecast is not None:
+        return _faster(request, forecast, spec, own, history)
+    return _unmeasured(lanes, spec, history, lane.concurrency, limit)
 
 
-def _prefer(
-    wanted: Lane, lanes: Mapping[Lane, LaneView], rule: Rule, why: str
-) -> tuple[Lane, Rule, str]:
+def _faster(
+    request: RequestView,
+    forecast: Forecast,
+    spec: PolicySpec,
+    own: ClassPolicy,
+    history: ClassHistory,
+) -> _Choice:
+    """Choose by predicted latency."""
+    seconds = {lane: prediction.total_s for lane, prediction in forecast.lanes.items()}
+    # Equal latencies are no reason to occupy a draft.
+    lane = min((Lane.PLAIN, Lane.SPECULATIVE), key=seconds.__getitem__)
+    rule = Rule.FASTER
+    margin = spec.hysteresis if own.hysteresis is None else own.hysteresis
+    if history.lane is lane.other and seconds[lane] >= seconds[lane.other] * (1 - margin):
+        lane, rule = lane.other, Rule.STEADY
+    detail = _compared(seconds, lane, forecast)
+    explored = _exploration(forecast, lane, spec, history)
+    if explored is not None:
+        target, loss = explored
+        return target, Rule.EXPLORE, f"{detail} at a loss of {max(loss, 0.0):.0%}"
+    return lane, rule, detail
+
+
+def _exploration(
+    forecast: Forecast, lane: Lane, spec: PolicySpec, history: ClassHistory
+) -> tuple[Lane, float] | None:
+    """Return where this request explores, and its predicted loss; None if it does not.
+
+    A class that is served without drafts in the speculative lane explores drafts there, and the
+    plain lane, in turns.
+    """
+    if not _explores(history.turns, spec.exploration_share):
+        return None
+    speculative = forecast.drafting or forecast.lanes[Lane.SPECULATIVE]
+    idle = lane is Lane.SPECULATIVE and forecast.lanes[lane].k == 0 and forecast.drafting
+    turn = floor(history.turns * spec.exploration_share)
+    if lane is Lane.PLAIN or (idle and turn % 2 == 0):
+        target, there = Lane.SPECULATIVE, speculative.total_s
+    else:
+        target, there = Lane.PLAIN, forecast.lanes[Lane.PLAIN].total_s
+    here = forecast.lanes[lane].total_s
+    loss = there / here - 1 if here > 0 else 0.0
+    return (target, loss) if loss <= spec.exploration_loss else None
+
+
+def _compared(seconds: Mapping[Lane, float], lane: Lane, forecast: Forecast) -> str:
+    ours, theirs = seconds[lane], seconds[lane.other]
+    sign = "<" if ours < theirs else "~"
+    source = "prior" if forecast.assumed else "measured"
+    return (
+        f"{lane} {1000 * ours:.0f}ms {sign} {lane.other} {1000 * theirs:.0f}ms "
+        f"at {source} acceptance {forecast.acceptance:.2f}"
+    )
+
+
+def _unmeasured(
+    lanes: Mapping[Lane, LaneView],
+    spec: PolicySpec,
+    history: ClassHistory,
+    concurrency: int,
+    limit: int | None,
+) -> _Choice:
+    """Choose while the step times of a lane are unknown: speculate, and get them measured."""
+    unknown = [lane for lane, view in lanes.items() if not view.measured and view.replicas]
+    if len(unknown) == 1 and spec.exploration_share > 0:
+        (lane,) = unknown
+        if lane is Lane.PLAIN and _explores(history.turns, _UNMEASURED_SHARE):
+            return lane, Rule.EXPLORE, f"the {lane} lane is not measured yet"
+    return Lane.SPECULATIVE, Rule.DEFAULT, f"concurrency {concurrency} < {limit}"
+
+
+def _uncalibrated_experts(lanes: Mapping[Lane, LaneView], spec: PolicySpec) -> bool:
+    """Whether the model is a mixture of experts, whose verification reads more experts than one
+    token does: what that costs is not guessed."""
+    view = lanes.get(Lane.SPECULATIVE)
+    return spec.measured is None and view is not None and view.experts > 0
+
+
+def _prefer(wanted: Lane, lanes: Mapping[Lane, LaneView], rule: Rule, why: str) -> _Choice:
     """Choose `wanted` if it exists, else the lane that does, saying so."""
     if wanted in lanes:
         return wanted, rule, why

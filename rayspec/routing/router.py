@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import replace
 
 from rayspec.routing.acceptance import AcceptanceTracker
+from rayspec.routing.curves import ClassPrior, Curves, LaneCurve
+from rayspec.routing.forecast import believed_acceptance, forecast
 from rayspec.routing.ledger import Ledger, Ticket
-from rayspec.routing.policy import PolicySpec, decide
-from rayspec.routing.types import Decision, EngineSnapshot, Lane, Outcome, RequestView, Rule
+from rayspec.routing.policy import PolicySpec, decide, wanted_tiers
+from rayspec.routing.traffic import Lengths, TrafficTracker
+from rayspec.routing.types import (
+    AcceptanceEstimate,
+    Decision,
+    EngineSnapshot,
+    Forecast,
+    Lane,
+    LaneView,
+    Outcome,
+    RequestView,
+    Rule,
+)
 
 __all__ = ["Router"]
+
+_NO_PRIOR = ClassPrior()
 
 
 class Router:
@@ -33,17 +49,25 @@ class Router:
         self.acceptance = AcceptanceTracker(
             clock, spec.acceptance_half_life_s, known={*known_classes, *spec.classes}
         )
+        self._priors = {} if spec.measured is None else spec.measured.classes
+        self._traffic = TrafficTracker(
+            clock,
+            spec.acceptance_half_life_s,
+            {name: prior.lengths for name, prior in self._priors.items()},
+        )
+        self._curves = Curves(spec.measured)
 
     def admit(self, request: RequestView) -> Ticket:
         """Decide where `request` goes and count it in; the decision is on the ticket."""
         estimate = self.acceptance.estimate(request.workload_class)
         # Acceptance of classes without a place is pooled, so their exploration is, too.
         name = estimate.workload_class
-        decision = decide(
-            request, self.ledger.views(), estimate, self.spec, self.ledger.history(name)
-        )
+        views, curves = self._lanes()
+        lengths = self._traffic.lengths(name, request)
+        predicted = self._forecast(request, views, curves, estimate, lengths) if curves else None
+        decision = decide(request, views, estimate, self.spec, self.ledger.history(name), predicted)
         self.ledger.remember(name, decision)
-        return self.ledger.admit(decision, request.sequences)
+        return self.ledger.admit(decision, request.sequences, lengths.prompt)
 
     def spill(self, ticket: Ticket, why: str) -> Ticket | None:
         """Move a request that its lane did not take to the other lane, with its count.
@@ -53,19 +77,68 @@ class Router:
         refused = ticket.decision
         if refused.rule == Rule.SPILL:
             return None
-        if refused.lane.other not in self.ledger.lanes:
+        lane = refused.lane.other
+        if lane not in self.ledger.lanes:
             return None
         self.ledger.finish(ticket)
         decision = Decision(
-            refused.lane.other, refused.workload_class, f"{Rule.SPILL} {refused.lane} lane {why}"
+            lane,
+            refused.workload_class,
+            f"{Rule.SPILL} {refused.lane} lane {why}",
+            forecast=refused.forecast,
         )
-        return self.ledger.admit(decision, ticket.sequences)
+        if lane is Lane.SPECULATIVE and decision.prediction is not None:
+            decision = replace(decision, k=decision.prediction.k)
+        return self.ledger.admit(decision, ticket.sequences, ticket.prompt_tokens)
 
     def observe(self, snapshot: EngineSnapshot) -> None:
         """Take in the state of an engine, as each answer carries it."""
         self.ledger.observe(snapshot)
 
+    def start(self, ticket: Ticket) -> None:
+        """Note that a request's answer has begun."""
+        self.ledger.start(ticket)
+
+    def asked_k(self, decision: Decision) -> int | None:
+        """Return how many drafts a step of this request was to get; None if that is not known."""
+        if decision.lane is Lane.PLAIN:
+            return 0
+        return decision.k if decision.k is not None else max(self.spec.k_tiers, default=None)
+
     def finish(self, ticket: Ticket, outcome: Outcome | None = None) -> None:
         """Count a request out, once, and learn from what its drafts achieved."""
         if self.ledger.finish(ticket, outcome) and outcome is not None:
             self.acceptance.observe(outcome)
+            place = self.acceptance.estimate(outcome.workload_class).workload_class
+            self._traffic.observe(place, outcome)
+
+    def _lanes(self) -> tuple[dict[Lane, LaneView], dict[Lane, LaneCurve]]:
+        views, curves = self.ledger.views(), {}
+        for lane, view in views.items():
+            curve = self._curves.curve(lane, self.ledger.profiles(lane))
+            if curve is not None:
+                curves[lane] = curve
+                views[lane] = replace(view, measured=True)
+        return views, curves
+
+    def _forecast(
+        self,
+        request: RequestView,
+        views: Mapping[Lane, LaneView],
+        curves: Mapping[Lane, LaneCurve],
+        estimate: AcceptanceEstimate,
+        lengths: Lengths,
+    ) -> Forecast:
+        prior = self._priors.get(request.workload_class, _NO_PRIOR).acceptance
+        k_max = max(self.spec.k_tiers, default=0)
+        acceptance, assumed = believed_acceptance(estimate, prior, k_max)
+        return forecast(
+            views,
+            curves,
+            lengths,
+            acceptance,
+            tiers=wanted_tiers(request, self.spec),
+            coverage=estimate.coverage,
+            sequences=max(request.sequences, 1),
+            assumed=assumed,
+        )

@@ -7,8 +7,11 @@ A request becomes a `RequestView`, engines report `EngineSnapshot`s, the policy 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum
+
+from rayspec.routing.cost_model import Prediction, PrefillTimes, StepPoint
 
 __all__ = [
     "K_ARG",
@@ -16,10 +19,13 @@ __all__ = [
     "AcceptanceEstimate",
     "ClassHistory",
     "Decision",
+    "EngineProfile",
     "EngineSnapshot",
+    "Forecast",
     "Lane",
     "LaneView",
     "Outcome",
+    "PositionEstimate",
     "RequestView",
     "Rule",
     "Speculation",
@@ -69,17 +75,39 @@ class Rule(StrEnum):
     ONLY_LANE = "only_lane"
     CLASS = "class"
     DETACHED = "detached"
+    EXPERTS = "experts"
     ACCEPTANCE = "acceptance"
     EXPLORE = "explore"
     CONCURRENCY = "concurrency"
+    FASTER = "faster"
+    STEADY = "steady"
     DEFAULT = "default"
     DOWN = "down"
     SPILL = "spill"
 
 
 @dataclass(frozen=True, slots=True)
+class EngineProfile:
+    """What an engine has measured of its own steps, and how much it takes at a time.
+
+    In `steps` K is the mean number of drafts that were verified per sequence. `experts` is how many
+    experts its model has, 0 for a dense one.
+    """
+
+    steps: tuple[StepPoint, ...] = ()
+    prefill: PrefillTimes | None = None
+    max_num_seqs: int = 256
+    chunk_tokens: int = 2048
+    experts: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class EngineSnapshot:
-    """State of one engine replica at its own time `at`; `drafted` and `accepted` only grow."""
+    """State of one engine replica at its own time `at`; `drafted` and `accepted` only grow.
+
+    `context` is the mean length of a running sequence and `backlog` the prompt tokens that are
+    still to be prefilled, both in tokens.
+    """
 
     lane: Lane
     replica: str
@@ -90,11 +118,19 @@ class EngineSnapshot:
     attached: bool
     drafted: int = 0
     accepted: int = 0
+    context: float = 0.0
+    backlog: int = 0
+    profile: EngineProfile | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What became of a request: `drafted` tokens of which `accepted`, in `steps` verifications."""
+    """What became of a request: `drafted` tokens of which `accepted`, in `steps` verifications.
+
+    `by_accepted[j]` of those steps accepted j tokens; empty if unknown. `idle_steps` decoded
+    without a draft although one was attached and `k` tokens were asked for. `body_bytes` is the
+    size of the request; tokens are of all its prompts and `sequences` together.
+    """
 
     workload_class: str
     lane: Lane
@@ -103,6 +139,12 @@ class Outcome:
     accepted: int
     output_tokens: int
     finished: bool
+    by_accepted: tuple[int, ...] = ()
+    idle_steps: int = 0
+    k: int | None = None
+    body_bytes: int = 0
+    prompt_tokens: int = 0
+    sequences: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +152,8 @@ class RequestView:
     """The little of a request that the policy looks at.
 
     `sequences` is how many sequences it puts into an engine (`n` times the number of prompts).
+    `body_bytes`, its size, tells about how many tokens its prompt has; `max_tokens` is the longest
+    answer that it allows, None if it does not say.
     """
 
     workload_class: str
@@ -117,6 +161,8 @@ class RequestView:
     constrained: bool = False
     k: int | None = None
     sequences: int = 1
+    body_bytes: int = 0
+    max_tokens: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +170,9 @@ class LaneView:
     """What is known of a lane now.
 
     `attached` is None while no replica has reported recently: nothing speaks against the draft.
+    `context` is the mean length of a running sequence, `backlog` the prompt tokens of all replicas
+    that are still to be prefilled, `experts` those of the model, and `measured` is whether step
+    times of the lane are known.
     """
 
     lane: Lane
@@ -133,6 +182,10 @@ class LaneView:
     kv_usage: float = 0.0
     replicas: int = 0
     attached: bool | None = None
+    context: float = 0.0
+    backlog: float = 0.0
+    experts: int = 0
+    measured: bool = False
 
     @property
     def concurrency(self) -> int:
@@ -145,10 +198,24 @@ class LaneView:
 
 
 @dataclass(frozen=True, slots=True)
+class PositionEstimate:
+    """The chance that a draft is offered and accepted at a position, given that all before it were.
+
+    `trials` is how many (decayed) steps got that far; `low` and `high` bound a 95 % interval.
+    """
+
+    mean: float
+    low: float
+    high: float
+    trials: float
+
+
+@dataclass(frozen=True, slots=True)
 class AcceptanceEstimate:
     """Measured share of accepted draft tokens of a class, with a confidence interval.
 
-    Without measurements `mean` is None and the interval is [0, 1].
+    Without measurements `mean` is None and the interval is [0, 1]. `positions` ends where nothing
+    was measured. `coverage` is the share of the tokens asked for that the draft offered.
     """
 
     workload_class: str
@@ -156,26 +223,54 @@ class AcceptanceEstimate:
     low: float = 0.0
     high: float = 1.0
     drafted: float = 0.0
+    positions: tuple[PositionEstimate, ...] = ()
+    coverage: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)
 class ClassHistory:
     """What the router remembers of its own decisions about a class.
 
-    `floored` counts the requests that met the acceptance floor so far, explored ones included.
+    `floored` counts the requests that met the acceptance floor so far, explored ones included;
+    `turns` those that were left to the measurements, and `lane` is where the last of them went that
+    did not explore.
     """
 
     floored: int = 0
+    turns: int = 0
+    lane: Lane | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a request would meet in each lane whose step times are known.
+
+    Each is with the K that is best there; `drafting` is the speculative lane with the best K above
+    0.
+    `breakeven` is the acceptance from which speculation pays at the lane's present load, None if
+    it never does. `assumed` says that the class's acceptance is largely the prior, `acceptance` the
+    chance at the first position that the forecast reckoned with.
+    """
+
+    lanes: Mapping[Lane, Prediction] = field(default_factory=dict)
+    drafting: Prediction | None = None
+    acceptance: float = 0.0
+    assumed: bool = False
+    breakeven: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """Where a request goes and why; every text in it is safe as an HTTP header value."""
+    """Where a request goes and why; every text in it is safe as an HTTP header value.
+
+    `k` is the draft length that the engine is told, None for the configured one.
+    """
 
     lane: Lane
     workload_class: str
     reason: str
     k: int | None = None
+    forecast: Forecast | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", header_safe(self.reason))
@@ -185,6 +280,25 @@ class Decision:
     def rule(self) -> str:
         """The first word of the reason: a `Rule`."""
         return self.reason.partition(" ")[0]
+
+    @property
+    def prediction(self) -> Prediction | None:
+        """What was predicted for the lane that was chosen, at the K that was chosen."""
+        if self.forecast is None:
+            return None
+        drafting = self.forecast.drafting
+        if self.lane is Lane.SPECULATIVE and drafting is not None and drafting.k == self.k:
+            return drafting
+        return self.forecast.lanes.get(self.lane)
+
+    @property
+    def predicted(self) -> str:
+        """The predicted latencies, as a header value; empty where nothing was predicted."""
+        lanes = {} if self.forecast is None else self.forecast.lanes
+        parts = [f"{lane}={1000 * each.total_s:.0f}ms" for lane, each in lanes.items()]
+        if (speculative := lanes.get(Lane.SPECULATIVE)) is not None:
+            parts.append(f"k={speculative.k}")
+        return header_safe(" ".join(parts))
 
 
 def header_safe(text: str) -> str:

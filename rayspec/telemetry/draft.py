@@ -37,6 +37,7 @@ _DEVICE_GAUGES = {
     "blocks_total": "Blocks of the KV cache.",
 }
 _DEVICE_COUNTERS = {
+    "rounds_drafted": "Rounds that drafted anything.",
     "rounds_ahead": "Rounds that were launched before their frame was there.",
     "rows_not_ready": "Sequences that got no drafts in a step, mostly for their prefill.",
     "prefill_pieces": "Pieces of prefill that were computed.",

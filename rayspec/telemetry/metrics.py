@@ -5,11 +5,23 @@ Label values are bounded: lanes and reasons by code, workload classes by `Accept
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Summary,
+    generate_latest,
+)
+
+from rayspec.routing.types import Decision, Rule
 
 __all__ = ["IngressMetrics"]
 
+_RATIO_BUCKETS = (0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 4)
 _LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
+
+_NEVER = 2.0  # over every possible acceptance
 
 
 class IngressMetrics:
@@ -70,6 +82,64 @@ class IngressMetrics:
             ["workload_class"],
             registry=self.registry,
         )
+        self.explorations = Counter(
+            "rayspec_explorations",
+            "Requests sent where they were not predicted to be fastest, to keep that measured.",
+            ["lane", "workload_class"],
+            registry=self.registry,
+        )
+        self.predicted_latency = Summary(
+            "rayspec_predicted_latency_seconds",
+            "Predicted time from a finished request's arrival to the end of its answer.",
+            ["lane", "workload_class"],
+            registry=self.registry,
+        )
+        self.measured_latency = Summary(
+            "rayspec_measured_latency_seconds",
+            "The same of the same requests, measured.",
+            ["lane", "workload_class"],
+            registry=self.registry,
+        )
+        self.prediction_ratio = Histogram(
+            "rayspec_prediction_ratio",
+            "Measured latency of a request, divided by the predicted one.",
+            ["lane"],
+            buckets=_RATIO_BUCKETS,
+            registry=self.registry,
+        )
+        self.breakeven = Gauge(
+            "rayspec_breakeven_acceptance",
+            "Acceptance from which speculation paid at the load of the class's last request; 2 if "
+            "none would have.",
+            ["workload_class"],
+            registry=self.registry,
+        )
+        self.believed = Gauge(
+            "rayspec_believed_acceptance",
+            "Acceptance at the first position that the class's last decision reckoned with.",
+            ["workload_class"],
+            registry=self.registry,
+        )
+
+    def decided(self, decision: Decision, label: str) -> None:
+        """Count a decision; `label` is the class's bounded name."""
+        self.decisions.labels(decision.lane, label, decision.rule).inc()
+        if decision.rule == Rule.EXPLORE:
+            self.explorations.labels(decision.lane, label).inc()
+        forecast = decision.forecast
+        if forecast is not None and forecast.drafting is not None:
+            breakeven = forecast.breakeven
+            self.breakeven.labels(label).set(_NEVER if breakeven is None else breakeven)
+            self.believed.labels(label).set(forecast.acceptance)
+
+    def measured(self, decision: Decision, label: str, seconds: float) -> None:
+        """Compare a finished request with what was predicted of it."""
+        prediction = decision.prediction
+        if prediction is None or prediction.total_s <= 0:
+            return
+        self.predicted_latency.labels(decision.lane, label).observe(prediction.total_s)
+        self.measured_latency.labels(decision.lane, label).observe(seconds)
+        self.prediction_ratio.labels(decision.lane).observe(seconds / prediction.total_s)
 
     def text(self) -> str:
         """Return the Prometheus text format."""

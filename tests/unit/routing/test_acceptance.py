@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from math import isclose
 
 import pytest
@@ -7,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayspec.routing.acceptance import AcceptanceTracker, wilson
+from rayspec.routing.cost_model import expected_tokens
 from rayspec.routing.types import AcceptanceEstimate, Lane, Outcome
 from tests.support.clock import Clock
 from tests.support.properties import quick
@@ -134,3 +136,104 @@ def test_wilson_contains_the_share_within_bounds(share: float, trials: float) ->
     low, high = wilson(share, trials)
 
     assert 0.0 <= low <= share <= high <= 1.0
+
+
+def counted(*by_accepted: int, idle: int = 0, k: int | None = None) -> Outcome:
+    """Return a request whose steps accepted 0, 1, … tokens so many times, `k` drafts in each."""
+    steps = sum(by_accepted)
+    accepted = sum(j * count for j, count in enumerate(by_accepted))
+    drafted = steps * (len(by_accepted) - 1)
+    return replace(
+        outcome("chat", drafted, accepted, steps), by_accepted=by_accepted, idle_steps=idle, k=k
+    )
+
+
+def means(tracker: AcceptanceTracker) -> list[float]:
+    return [position.mean for position in tracker.estimate("chat").positions]
+
+
+def test_each_position_is_conditional_on_those_before(tracker: AcceptanceTracker) -> None:
+    tracker.observe(counted(40, 30, 20, 10))
+
+    assert means(tracker) == pytest.approx([0.6, 0.5, 1 / 3])
+    trials = [position.trials for position in tracker.estimate("chat").positions]
+    assert trials == [100, 60, 30]
+    # The tokens of a step follow from the positions exactly.
+    accepted = expected_tokens(means(tracker), 3) - 1
+    assert accepted == pytest.approx(counted(40, 30, 20, 10).accepted / 100)
+
+
+def test_a_position_s_interval_holds_its_mean_and_narrows(tracker: AcceptanceTracker) -> None:
+    tracker.observe(counted(4, 3, 3))
+    few = tracker.estimate("chat").positions
+    for _ in range(20):
+        tracker.observe(counted(4, 3, 3))
+    many = tracker.estimate("chat").positions
+
+    for one, other in zip(few, many, strict=True):
+        assert one.low < one.mean < one.high
+        assert other.high - other.low < one.high - one.low
+
+
+def test_a_step_without_a_draft_accepted_nothing(tracker: AcceptanceTracker) -> None:
+    tracker.observe(counted(0, 0, 50, idle=50))
+
+    assert means(tracker) == [0.5, 1.0]
+    assert tracker.estimate("chat").coverage == 0.5
+    assert tracker.estimate("chat").mean == 1.0  # of the tokens that were drafted
+
+
+def test_a_class_without_any_draft_is_known_to_get_none(tracker: AcceptanceTracker) -> None:
+    tracker.observe(replace(outcome("chat", 0, 0), idle_steps=80, k=4, by_accepted=(0,) * 5))
+
+    assert means(tracker) == [0.0]
+    assert tracker.estimate("chat").coverage == 0.0
+
+
+def test_positions_that_were_not_asked_for_are_not_judged(tracker: AcceptanceTracker) -> None:
+    tracker.observe(counted(0, 100, 0, 0, 0, k=1))
+    tracker.observe(counted(0, 0, 0, 0, 100, k=4))
+
+    assert means(tracker) == [1.0] * 4
+
+
+def test_positions_decay_with_the_rest(tracker: AcceptanceTracker, clock: Clock) -> None:
+    tracker.observe(counted(0, 100))
+    clock.advance(60.0)
+    tracker.observe(counted(50, 0))
+
+    assert means(tracker) == pytest.approx([0.5])
+    clock.advance(6000.0)
+    assert means(tracker) == []
+
+
+@quick
+@given(st.floats(0, 1), st.integers(1, 8), st.integers(1, 1000))
+def test_totals_alone_give_one_chance_for_all_positions(
+    acceptance: float, k: int, steps: int
+) -> None:
+    accepted = round(steps * (expected_tokens(acceptance, k) - 1))
+    tracker = AcceptanceTracker(Clock())
+    tracker.observe(outcome("chat", steps * k, accepted, steps))
+
+    found = means(tracker)
+    assert found == pytest.approx([found[0]] * len(found), abs=1e-6)
+    if len(found) == k:
+        assert steps * (expected_tokens(found, k) - 1) == pytest.approx(accepted, abs=1e-3)
+
+
+@quick
+@given(
+    st.lists(st.lists(st.integers(0, 50), max_size=6), max_size=5),
+    st.integers(0, 20),
+    st.none() | st.integers(0, 8),
+)
+def test_any_counts_give_shares(requests: list[list[int]], idle: int, k: int | None) -> None:
+    tracker = AcceptanceTracker(Clock())
+    for counts in requests:
+        tracker.observe(replace(counted(*counts, k=k), idle_steps=idle) if counts else counted(0))
+
+    estimate = tracker.estimate("chat")
+    assert 0 <= estimate.coverage <= 1
+    for position in estimate.positions:
+        assert 0 <= position.low <= position.mean <= position.high <= 1

@@ -146,4 +146,4 @@ def test_memory_of_made_up_classes_is_bounded(ledger: Ledger) -> None:
         ledger.finish(ticket)
 
     assert len(ledger._in_flight) == 0
-    assert len(ledger._floored) <= 1024
+    assert len(ledger._histories) <= 1024

@@ -1,0 +1,148 @@
+"""What a request would meet in each lane now, by the cost model. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+
+from rayspec.routing.cost_model import (
+    LaneCost,
+    Prediction,
+    best_k,
+    breakeven_acceptance,
+    predict,
+)
+from rayspec.routing.curves import LaneCurve
+from rayspec.routing.traffic import Lengths
+from rayspec.routing.types import AcceptanceEstimate, Forecast, Lane, LaneView
+
+__all__ = ["believed_acceptance", "forecast"]
+
+# A class that has shown nothing is reckoned with this: a usual draft for usual text.
+DEFAULT_ACCEPTANCE = 0.6
+# So many steps' worth of doubt: a few unlucky first steps do not condemn a class.
+_PRIOR_STEPS = 16.0
+
+
+def believed_acceptance(
+    estimate: AcceptanceEstimate, prior: Sequence[float], k: int
+) -> tuple[tuple[float, ...], bool]:
+    """Return the acceptance per position to reckon with, and whether that is largely the prior.
+
+    Each position's measurements are weighed against the prior, which for positions without any is
+    the belief of the one before.
+    """
+    believed: list[float] = []
+    for position in range(k):
+        if position < len(prior):
+            expected = prior[position]
+        elif prior:
+            expected = prior[-1]
+        else:
+            expected = believed[-1] if believed else DEFAULT_ACCEPTANCE
+        if position < len(estimate.positions):
+            seen = estimate.positions[position]
+            total = seen.trials + _PRIOR_STEPS
+            expected = (seen.mean * seen.trials + expected * _PRIOR_STEPS) / total
+        believed.append(expected)
+    trials = estimate.positions[0].trials if estimate.positions else 0.0
+    return tuple(believed), trials < _PRIOR_STEPS
+
+
+def forecast(
+    views: Mapping[Lane, LaneView],
+    curves: Mapping[Lane, LaneCurve],
+    lengths: Lengths,
+    acceptance: tuple[float, ...],
+    *,
+    tiers: Sequence[int],
+    coverage: float = 1.0,
+    sequences: int = 1,
+    assumed: bool = False,
+) -> Forecast:
+    """Return the predicted latency in every lane of `views` that has a curve, with the best K.
+
+    `tiers` are the draft lengths to choose from; the plain lane has none. A request of several
+    `sequences` brings all of them into one engine, and their prompt once.
+    """
+    predictions: dict[Lane, Prediction] = {}
+    drafting = breakeven = None
+    for lane, view in views.items():
+        curve = curves.get(lane)
+        if curve is None:
+            continue
+        busy = lane.other in views and views[lane.other].concurrency > 0
+        cost = curve.contended if busy else curve.alone
+        batch = _batch(view, sequences)
+        context = _context(view, batch, lengths)
+        covered = coverage if curve.online else 1.0
+        ask = partial(
+            _predict, curve, cost, view, batch, context, lengths, acceptance, coverage=covered
+        )
+        if lane is Lane.PLAIN:
+            predictions[lane] = ask(0)
+            continue
+        running = min(batch, cost.max_num_seqs)
+        best = best_k(cost, running, acceptance, context, tiers, covered) if tiers else 0
+        predictions[lane] = ask(best)
+        positive = [k for k in tiers if k > 0]
+        if positive:
+            k = best or best_k(cost, running, acceptance, context, positive, covered)
+            drafting = predictions[lane] if best else ask(k)
+            breakeven = _breakeven(cost, curves.get(Lane.PLAIN), running, context, k, covered)
+    return Forecast(predictions, drafting, acceptance[0] if acceptance else 0.0, assumed, breakeven)
+
+
+def _predict(
+    curve: LaneCurve,
+    cost: LaneCost,
+    view: LaneView,
+    batch: float,
+    context: float,
+    lengths: Lengths,
+    acceptance: tuple[float, ...],
+    k: int,
+    *,
+    coverage: float,
+) -> Prediction:
+    prediction = predict(
+        cost,
+        batch=batch,
+        k=k,
+        acceptance=acceptance,
+        prompt_tokens=lengths.prompt,
+        output_tokens=lengths.output,
+        context=context,
+        backlog_tokens=view.backlog / max(view.replicas, 1),
+        coverage=coverage,
+    )
+    return replace(
+        prediction,
+        ttft_s=prediction.ttft_s + curve.overhead_s,
+        total_s=prediction.total_s + curve.overhead_s,
+    )
+
+
+def _batch(view: LaneView, sequences: int) -> float:
+    """Return the sequences in the engine that takes the request: Serve fills the emptier one."""
+    return max((view.concurrency + sequences) / max(view.replicas, 1), sequences, 1)
+
+
+def _context(view: LaneView, batch: float, lengths: Lengths) -> float:
+    own = lengths.prompt + lengths.output / 2
+    others = view.context or own
+    return (others * (batch - 1) + own) / batch
+
+
+def _breakeven(
+    cost: LaneCost,
+    plain: LaneCurve | None,
+    batch: float,
+    context: float,
+    k: int,
+    coverage: float,
+) -> float | None:
+    """Return the acceptance from which the lane at this load beats decoding without drafts."""
+    without = (cost if plain is None else plain.alone).steps.seconds(batch, 0, context)
+    return breakeven_acceptance(cost.steps.seconds(batch, k * coverage, context), without, k)

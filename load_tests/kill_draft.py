@@ -32,15 +32,13 @@ if str(ROOT) not in sys.path:  # run as a script
 
 from load_tests.divergence import margin  # noqa: E402
 from load_tests.streaming import Client, Reply  # noqa: E402
+from rayspec.audit.lossless import NEAR_TIE  # noqa: E402
 
 PROMPTS = ROOT / "tests" / "data" / "prompts.jsonl"
 PHASES = ("before", "hit", "without", "after")
 POLL_S = 0.2
 # A step that waits for a dead draft does so within this many seconds of the kill.
 STALL_S = 1.0
-# Nats between two tokens that rounding may decide: four steps of bfloat16 between 16 and 32, where
-# logits are.
-NEAR_TIE = 0.5
 
 
 @dataclass(frozen=True)

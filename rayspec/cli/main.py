@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rayspec.cli import config, models, version
+from rayspec.cli import calibrate, config, models, simulate, verify, version
 from rayspec.errors import RayspecError
 
 app = typer.Typer(
@@ -19,8 +19,11 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+app.command("calibrate")(calibrate.calibrate)
 app.add_typer(config.app, name="config")
 app.add_typer(models.app, name="models")
+app.command("simulate")(simulate.simulate)
+app.command("verify")(verify.verify)
 app.command("version")(version.version)
 
 

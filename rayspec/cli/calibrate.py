@@ -94,12 +94,14 @@ def _report(outcome: Outcome, out: Path) -> None:
     calibration = outcome.calibration
     for lane, profile in calibration.lanes.items():
         alone = min(step.seconds for step in profile.steps)
-        error = calibration.residuals[f"{lane} steps"]
+        prefill = profile.prefill
+        error = {what: calibration.residuals[f"{lane} {what}"] for what in ("steps", "prefill")}
         typer.echo(
-            f"{lane:12} {len(profile.steps)} step times from {alone * 1e3:.1f} ms, fit ±{error:.0%}; "
-            f"prefill {profile.prefill.base_s * 1e3:.1f} ms + {profile.prefill.per_token_s * 1e3:.3f} ms "
-            f"a token, fit ±{calibration.residuals[f'{lane} prefill']:.0%}; "
-            f"contention {profile.contention:.2f}; {profile.overhead_s * 1e3:.1f} ms outside the engine"
+            f"{lane:12} {len(profile.steps)} step times from {alone * 1e3:.1f} ms on, fit "
+            f"±{error['steps']:.0%}; prefill {prefill.base_s * 1e3:.1f} ms and "
+            f"{prefill.per_token_s * 1e3:.3f} ms a token, fit ±{error['prefill']:.0%}; "
+            f"contention {profile.contention:.2f}; outside the engine "
+            f"{profile.overhead_s * 1e3:.1f} ms"
         )
     for name, kind in sorted(calibration.classes.items()):
         rates = " ".join(f"{rate:.2f}" for rate in kind.acceptance)

@@ -40,7 +40,10 @@ _DRAFT_TIMES: Final[Sequence[tuple[str, Mapping[str, str]]]] = (
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to measure; without `tiers` a few draft lengths, without `budget_s` all cells."""
+    """What to measure; without `tiers` a few draft lengths, without `budget_s` all cells.
+
+    `effort` is the depth's own unless given.
+    """
 
     url: str
     out: Path
@@ -50,6 +53,7 @@ class Options:
     tiers: tuple[int, ...] = ()
     budget_s: float | None = None
     progress: bool = True
+    effort: Effort | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,13 +75,13 @@ class _Subject:
     requests: float
 
 
-async def calibrate(options: Options) -> Outcome:
+async def calibrate(options: Options, client: Client | None = None) -> Outcome:
     """Measure the application that runs at `options.url`, write `options.out`, and return it.
 
     What was measured before a failure or an interruption is kept beside `options.out`: the same
     call goes on from there.
     """
-    client = Client(options.url)
+    client = client or Client(options.url)
     try:
         return await _Calibration(options, client).run()
     finally:
@@ -113,7 +117,7 @@ class _Calibration:
             "prompts": [prompt.body for prompt in prompts],
         }
         partial = PartialFile(options.out, identity)
-        effort = _EFFORT[options.depth]
+        effort = options.effort or _EFFORT[options.depth]
         meter = Meter(self._client, subject.model, pool, prompts, subject.max_len, effort)
         results = await self._measure(cells, meter, partial)
         outcome = await self._conclude(subject, results)
@@ -182,8 +186,10 @@ class _Calibration:
                         break
                     bar.set_postfix_str(_label(cell), refresh=True)
                     result = await meter.measure(cell)
+                    if "failed" in result and "full" not in result:
+                        result = await meter.measure(cell)  # a lane may have been away for a moment
                     partial.put(cell, result)
-                if "failed" in result and isinstance(cell, StepCell):
+                if "full" in result and isinstance(cell, StepCell):
                     too_many[cell.lane] = min(cell.batch, too_many.get(cell.lane, cell.batch))
                 results.append((cell, result))
         return results
@@ -242,11 +248,11 @@ class _Calibration:
     def _seats(self, results: fit.Results, lane: Lane) -> int:
         """Return how many streams decode together, as far as it was seen."""
         limit = self._options.limits.of(lane).max_num_seqs
-        failed = any(
-            isinstance(cell, StepCell) and cell.lane is lane and "failed" in result
+        full = any(
+            isinstance(cell, StepCell) and cell.lane is lane and "full" in result
             for cell, result in results
         )
-        return fit.largest_batch(results, lane) if failed else limit
+        return fit.largest_batch(results, lane) if full else limit
 
     def _remarks(self, results: fit.Results, others: float) -> list[str]:
         remarks = []

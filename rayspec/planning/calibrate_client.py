@@ -7,11 +7,12 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
+from uuid import uuid4
 
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
-from rayspec.errors import ConfigError, Unavailable
+from rayspec.errors import ConfigError, Overloaded, Unavailable
 from rayspec.routing.types import Lane
 
 __all__ = ["Chunk", "Client", "Reply", "sample_sum"]
@@ -114,21 +115,23 @@ class Client:
     ) -> Reply:
         """Stream one answer, `into` a reply that others may watch; `on_chunk` is told of each part.
 
-        Without `lane` the router decides.
+        Without `lane` the router decides. No prefix cache is hit: what is asked again costs again.
         """
         wish: dict[str, Any] = {"speculation": _WISH[lane] if lane else "auto"}
         if k is not None:
             wish["k"] = k
         options = {"include_usage": True}
-        sent = dict(body) | {"stream": True, "stream_options": options, "return_token_ids": True}
+        sent = {"cache_salt": uuid4().hex, **body, "rayspec": wish}
+        sent |= {"stream": True, "stream_options": options, "return_token_ids": True}
         path = "/v1/chat/completions" if "messages" in body else "/v1/completions"
         reply = into if into is not None else Reply()
         reply.sent = time.perf_counter()
         self.requests += 1
-        async with self._http.stream("POST", path, json={**sent, "rayspec": wish}) as response:
+        async with self._http.stream("POST", path, json=sent) as response:
             if response.status_code != 200:
                 await response.aread()
-                raise Unavailable(f"{path}: status {response.status_code}: {response.text[:300]}")
+                refused = Overloaded if response.status_code == 429 else Unavailable
+                raise refused(f"{path}: status {response.status_code}: {response.text[:300]}")
             reply.lane = response.headers.get("x-rayspec-lane", "")
             reply.workload_class = response.headers.get("x-rayspec-class", "")
             if lane is not None and reply.lane != lane:

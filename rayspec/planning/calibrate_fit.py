@@ -21,30 +21,49 @@ __all__ = ["Results", "classes", "contention", "largest_batch", "prefill", "resi
 
 Results = Sequence[tuple[Cell, Result]]
 
-# Between these, drafts were missing in some steps, and the time belongs to no whole K.
-_COVERED: Final = 0.9
+# Drafts per sequence and step that cells must differ by to tell what one costs.
+_SPREAD: Final = 0.5
 
 
 def steps(results: Results, lane: Lane) -> list[Step]:
-    """Return a lane's step times: of each cell the median over its rounds."""
-    groups: dict[tuple[int, int, int], list[tuple[float, float]]] = defaultdict(list)
+    """Return a lane's step times for the draft lengths that were asked for.
+
+    Of each cell the median over its rounds. Where a draft did not always have something to offer,
+    fewer drafts were verified than asked for: what the missing ones would have cost is added, at
+    the price of a draft that the cells of the same batch tell.
+    """
+    rounds: dict[tuple[int, int, int], list[tuple[float, float, float]]] = defaultdict(list)
     for cell, result in results:
         if isinstance(cell, StepCell) and cell.lane is lane and "windows" in result:
             window = result["windows"][lane]
-            k = cell.k if result["drafts"] >= _COVERED * cell.k else round(result["drafts"])
-            groups[cell.batch, k, cell.context].append((window["context"], window["seconds"]))
-    if not groups:
-        why = next((r["failed"] for c, r in results if "failed" in r), "no cell was measured")
-        raise ConfigError("lane", str(lane), f"has no measured step: {why}")
-    return [
-        Step(
-            batch=batch,
-            k=k,
-            context=round(fmean(context for context, _ in found)),
-            seconds=median(seconds for _, seconds in found),
-        )
-        for (batch, k, _), found in sorted(groups.items())
-    ]
+            seen = result["drafts"], window["context"], window["seconds"]
+            rounds[cell.batch, cell.k, cell.context].append(seen)
+    if not rounds:
+        raise ConfigError("lane", str(lane), f"no step was measured: {_why(results)}")
+    shortest = min(context for _, _, context in rounds)
+    cells = {
+        key: [median(column) for column in zip(*seen, strict=True)] for key, seen in rounds.items()
+    }
+    found = []
+    for (batch, k, _), (drafts, context, seconds) in sorted(cells.items()):
+        beside = [
+            (seen[0], seen[2]) for key, seen in cells.items() if key[::2] == (batch, shortest)
+        ]
+        missing = max(k - drafts, 0.0) * _price(beside)
+        found.append(Step(batch=batch, k=k, context=round(context), seconds=seconds + missing))
+    return found
+
+
+def _price(seen: Sequence[tuple[float, float]]) -> float:
+    """Return the seconds that a draft per sequence adds to a step, not negative."""
+    drafts, seconds = (np.array(column) for column in zip(*seen, strict=True))
+    if np.ptp(drafts) < _SPREAD:
+        return 0.0
+    return max(float(np.polyfit(drafts, seconds, 1)[0]), 0.0)
+
+
+def _why(results: Results) -> str:
+    return next((result["failed"] for _, result in results if "failed" in result), "no cell ran")
 
 
 def residual(points: Iterable[Step]) -> float:
@@ -75,7 +94,7 @@ def prefill(results: Results, lane: Lane) -> tuple[PrefillFit, float, float]:
     found = [r for c, r in results if isinstance(c, PrefillCell) and c.lane is lane]
     found = [result for result in found if "points" in result]
     if not found:
-        raise ConfigError("lane", str(lane), "the time to the first token was not measured")
+        raise ConfigError("lane", str(lane), f"no first token was measured: {_why(results)}")
     by_length: dict[int, list[float]] = defaultdict(list)
     for result in found:
         for tokens, seconds in result["points"]:

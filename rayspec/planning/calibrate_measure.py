@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from rayspec.errors import RequestError, Unavailable
+from rayspec.errors import Overloaded, RequestError, Unavailable
 from rayspec.planning.calibrate_cells import Cell, ClassCell, ContentionCell, PrefillCell, StepCell
 from rayspec.planning.calibrate_client import Client, Reply, sample_sum
 from rayspec.planning.calibrate_prompts import Prompt, TokenPool
@@ -26,6 +26,7 @@ _DRAFTED: Final = "vllm:spec_decode_num_draft_tokens_total"
 _ANSWERS_TOGETHER: Final = 4
 # An engine notices that a client went away within a step.
 _SETTLE_STEPS: Final = 2.0
+_SETTLE_FAILED_S: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ class Meter:
     - `windows`: per lane what `Window` holds, and the mean `drafts` of a sequence and step,
     - `points` of prompt tokens and TTFT, and the mean TTFT that client and engine saw of them,
     - `steps` (how many gave so many tokens) of `all_steps`, `drafted`, and the answers' lengths,
-    - or `failed`: why there is nothing.
+    - or `failed`: why there is nothing, and `full` if a lane does not take so many.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class Meter:
         self._warm: set[Lane] = set()
 
     async def measure(self, cell: Cell) -> Result:
-        """Return what `cell` gives now; what only means that there is no such cell is a result."""
+        """Return what `cell` gives now; a request that is refused is a result."""
         try:
             match cell:
                 case StepCell():
@@ -78,7 +79,9 @@ class Meter:
                 case ClassCell():
                     return await self._answers(cell)
         except RequestError as error:
-            return {"failed": str(error)}
+            await asyncio.sleep(_SETTLE_FAILED_S)
+            full = {"full": True} if isinstance(error, Overloaded) else {}
+            return {"failed": str(error), **full}
 
     async def _together(
         self, cell: StepCell | ContentionCell, drafts: Mapping[Lane, int]
@@ -99,8 +102,8 @@ class Meter:
 
         before = await self._drafted(drafts)
         room = self._max_len - cell.context - max(drafts.values()) - 1
-        answers = asyncio.gather(
-            *(
+        answers = [
+            asyncio.create_task(
                 self._client.stream(
                     self._decode(prompt, room),
                     lane=lane,
@@ -108,22 +111,13 @@ class Meter:
                     into=reply,
                     on_chunk=look,
                 )
-                for lane, k in drafts.items()
-                for prompt, reply in zip(
-                    self._pool.repeat(cell.batch, cell.context), replies[lane], strict=True
-                )
             )
-        )
-        waiter = asyncio.ensure_future(enough.wait())
-        try:
-            both: set[asyncio.Future[Any]] = {waiter, answers}
-            await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
-            if answers.done():
-                answers.result()
-        finally:
-            waiter.cancel()
-            answers.cancel()
-            await asyncio.gather(waiter, answers, return_exceptions=True)
+            for lane, k in drafts.items()
+            for prompt, reply in zip(
+                self._pool.repeat(cell.batch, cell.context), replies[lane], strict=True
+            )
+        ]
+        await _until(enough, answers)
         span = common(streams)
         windows = {
             lane: step_window([r.chunks for r in group], [cell.context] * cell.batch, within=span)
@@ -132,7 +126,7 @@ class Meter:
         found = {lane: window for lane, window in windows.items() if window is not None}
         await asyncio.sleep(_SETTLE_STEPS * max((w.seconds for w in found.values()), default=1.0))
         if len(found) < len(windows) or steady_steps(streams) < min(self._effort.steps, 4):
-            return {"failed": f"{cell.batch} streams never decoded together"}
+            return {"failed": f"{cell.batch} streams never decoded together", "full": True}
         drafted = await self._drafted(drafts) - before
         taken = sum(len(reply.chunks) - 1 for reply in replies.get(Lane.SPECULATIVE, ()))
         return {
@@ -202,3 +196,19 @@ class Meter:
             "ignore_eos": True,
             "temperature": 0,
         }
+
+
+async def _until(enough: asyncio.Event, answers: Sequence[asyncio.Task[Reply]]) -> None:
+    """Wait until enough was seen, all answers ended or one failed; leave no answer running."""
+    waiter = asyncio.create_task(enough.wait())
+    ended = asyncio.gather(*answers)
+    try:
+        both: set[asyncio.Future[Any]] = {waiter, ended}
+        await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+        if ended.done():
+            ended.result()
+    finally:
+        # Cancelling `ended` would not do: it is done when the first of its answers fails.
+        for task in (waiter, *answers):
+            task.cancel()
+        await asyncio.gather(waiter, ended, *answers, return_exceptions=True)

@@ -21,8 +21,8 @@ _COLUMNS = 3
 class Crossover:
     """Milliseconds per token of a class in each lane, by the sequences in its engine.
 
-    `k` is the best draft length at each load; `at` the first load at which the plain lane is not
-    slower, None if the speculative one is faster everywhere.
+    `k` is the best draft length at each load; `at` the load from which on the plain lane is never
+    slower, None if the speculative one is faster at the highest.
     """
 
     batches: Sequence[int]
@@ -32,9 +32,16 @@ class Crossover:
 
     @property
     def at(self) -> int | None:
-        """Return the first load at which speculation does not pay."""
-        pairs = zip(self.batches, self.plain, self.speculative, strict=True)
-        return next((batch for batch, plain, drafts in pairs if plain <= drafts), None)
+        """Return the load from which on speculation does not pay."""
+        pairs = zip(self.plain, self.speculative, strict=True)
+        pays = [
+            batch
+            for batch, (plain, drafts) in zip(self.batches, pairs, strict=True)
+            if drafts < plain
+        ]
+        if not pays:
+            return self.batches[0]
+        return pays[-1] + 1 if pays[-1] < self.batches[-1] else None
 
 
 def crossover(calibration: Calibration, profile: ClassProfile) -> Crossover:
@@ -93,6 +100,7 @@ def draw(calibration: Calibration, path: Path) -> None:
             where = f"pays below {found.at}" if found.at > 1 else "never pays"
         axes.set_title(f"{name}: {where}", fontsize=10)
         axes.set_xscale("log", base=2)
+        axes.xaxis.set_major_formatter("{x:.0f}")
         axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
     for axes in grid.flat[len(names) :]:

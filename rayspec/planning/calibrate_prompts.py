@@ -16,8 +16,6 @@ __all__ = ["Prompt", "TokenPool", "built_in", "read_prompts"]
 
 # What a calibration decides itself; the rest of a body, such as tools or a temperature, stays.
 _OURS: Final = ("stream", "stream_options", "model", "n", "rayspec", "max_completion_tokens")
-# So few tokens of running text hardly ever occur twice.
-_OWN_BEGINNING: Final = 8
 # Long enough to be no stutter, short enough to come several times in a short prompt.
 _PHRASE: Final = 12
 
@@ -72,11 +70,7 @@ def _ask(name: str, text: str) -> Prompt:
 
 
 class TokenPool:
-    """Cuts prompts of any length out of tokenised ones.
-
-    Every prompt ends like a real one and begins unlike any other, so that no engine finds the
-    beginning in its prefix cache and skips what is to be measured.
-    """
+    """Cuts prompts of any length out of tokenised ones: real ends after text from all of them."""
 
     def __init__(self, prompts: Sequence[Sequence[int]]) -> None:
         self._prompts = [list(prompt) for prompt in prompts if prompt]
@@ -91,15 +85,13 @@ class TokenPool:
         """Return `count` prompts that repeat a phrase: even prompt lookup always has a draft."""
         prompts = []
         for _ in range(count):
-            beginning = self._prompt(min(length, _OWN_BEGINNING + _PHRASE))
-            phrase = beginning[-_PHRASE:]
-            prompts.append((beginning + phrase * (length // _PHRASE + 1))[:length])
+            phrase = self._prompt(_PHRASE)
+            prompts.append((phrase * (length // _PHRASE + 1))[:length])
         return prompts
 
     def _prompt(self, length: int) -> list[int]:
         turn, start = next(self._turns)
-        kept = max(length - _OWN_BEGINNING, 0)
-        end = self._prompts[turn % len(self._prompts)][-kept:] if kept else []
+        end = self._prompts[turn % len(self._prompts)][-length:]
         missing = length - len(end)
         filler = (self._filler * (2 + missing // len(self._filler)))[start:]
         return filler[:missing] + end

@@ -8,23 +8,25 @@ from typing import Final
 __all__ = ["TEXTS"]
 
 _MINUTES: Final = (
-    "Minutes, allotment association, 14 March. Present: Ruth, Tomas, Adaeze, Ivo and nine members. "
-    "Ruth reported that the water meter was replaced and that the leak behind plots 12 to 15 had "
-    "cost the association 310 euros. Tomas proposed to lay the new pipe along the path instead of "
-    "under the beds, so that it can be reached without digging up anyone's plot. Two members "
-    "feared that the path would be closed in April, when everybody needs it. It was agreed to do the work "
-    "in the last week of October. Adaeze collects offers from three firms until the end of May. "
-    "Ivo reminded everybody that the compost heap takes no cooked food: rats were seen twice. "
-    "The summer party is on 6 July; whoever brings a cake tells Ruth.\n\n"
+    "Minutes, allotment association, 14 March. Present: Ruth, Tomas, Adaeze, Ivo and nine "
+    "members. Ruth reported that the water meter was replaced and that the leak behind plots "
+    "12 to 15 had cost the association 310 euros. Tomas proposed to lay the new pipe along "
+    "the path instead of under the beds, so that it can be reached without digging up "
+    "anyone's plot. Two members feared that the path would be closed in April, when everybody "
+    "needs it. It was agreed to do the work in the last week of October. Adaeze collects "
+    "offers from three firms until the end of May. Ivo reminded everybody that the compost "
+    "heap takes no cooked food: rats were seen twice. The summer party is on 6 July; whoever "
+    "brings a cake tells Ruth.\n\n"
 )
 _MANUAL: Final = (
-    "The pump runs for ninety seconds after the machine is switched on. Do not open the lid in "
-    "that time. If the lamp blinks yellow, the tank is nearly empty: fill it up to the mark, and not "
-    "beyond it, with cold water. If it blinks red, the filter is clogged: switch the machine off, "
-    "pull the plug, turn the filter a quarter to the left, take it out and rinse it under running "
-    "water. Do not use soap. Put it back and turn it to the right until it clicks. If the lamp is "
-    "still red afterwards, the float is stuck, and the machine has to go to a workshop. Descale "
-    "the machine every two months, in areas with hard water every month.\n\n"
+    "The pump runs for ninety seconds after the machine is switched on. Do not open the lid "
+    "in that time. If the lamp blinks yellow, the tank is nearly empty: fill it up to the "
+    "mark, and not beyond it, with cold water. If it blinks red, the filter is clogged: "
+    "switch the machine off, pull the plug, turn the filter a quarter to the left, take it "
+    "out and rinse it under running water. Do not use soap. Put it back and turn it to the "
+    "right until it clicks. If the lamp is still red afterwards, the float is stuck, and the "
+    "machine has to go to a workshop. Descale the machine every two months, in areas with "
+    "hard water every month.\n\n"
 )
 _CODE: Final = (
     "```python\n"

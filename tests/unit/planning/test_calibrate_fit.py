@@ -1,0 +1,135 @@
+"""Cells of a machine whose costs are known give these costs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from rayspec.errors import ConfigError
+from rayspec.planning import calibrate_fit as fit
+from rayspec.planning.calibrate_cells import Cell, ClassCell, ContentionCell, PrefillCell, StepCell
+from rayspec.routing.cost_model import StepPoint, StepTimes, expected_tokens
+from rayspec.routing.types import Lane
+
+BOTH = (Lane.SPECULATIVE, Lane.PLAIN)
+
+
+def seconds(batch: int, drafts: float, context: float) -> float:
+    return 0.02 + 0.004 * batch + 0.003 * drafts * batch + 1e-6 * batch * context
+
+
+def window(batch: int, drafts: float, context: float) -> dict[str, float]:
+    return {
+        "batch": batch,
+        "steps": 12,
+        "seconds": seconds(batch, drafts, context),
+        "context": context,
+        "tokens": 1.0,
+    }
+
+
+def step(lane: Lane, batch: int, k: int, context: int, offered: float = 1.0) -> tuple[Cell, Any]:
+    cell = StepCell(lane, batch, k, context)
+    drafts = k * offered
+    return cell, {"windows": {lane: window(batch, drafts, context)}, "drafts": drafts}
+
+
+def test_steps_are_what_was_measured() -> None:
+    results = [step(Lane.PLAIN, batch, 0, 128) for batch in (1, 2, 4)]
+    found = fit.steps(results, Lane.PLAIN)
+    assert [(s.batch, s.k, s.context) for s in found] == [(1, 0, 128), (2, 0, 128), (4, 0, 128)]
+    assert [s.seconds for s in found] == pytest.approx([seconds(b, 0, 128) for b in (1, 2, 4)])
+    assert fit.residual(found) == pytest.approx(0, abs=1e-9)
+
+
+def test_rounds_are_reduced_to_their_median() -> None:
+    results = []
+    for number, factor in enumerate((1.0, 9.0, 1.02)):
+        result = {"windows": {Lane.PLAIN: window(1, 0, 128)}, "drafts": 0.0}
+        result["windows"][Lane.PLAIN]["seconds"] *= factor  # type: ignore[index]
+        results.append((StepCell(Lane.PLAIN, 1, 0, 128, number), result))
+    (found,) = fit.steps(results, Lane.PLAIN)
+    assert found.seconds == pytest.approx(1.02 * seconds(1, 0, 128))
+
+
+def test_drafts_that_were_not_offered_are_priced_as_if_they_had_been() -> None:
+    results = [
+        step(Lane.SPECULATIVE, batch, k, 128, offered=0.6) for batch in (1, 4) for k in (0, 2, 4)
+    ]
+    results.append(step(Lane.SPECULATIVE, 4, 4, 1024, offered=0.5))
+    found = {(s.batch, s.k, s.context): s.seconds for s in fit.steps(results, Lane.SPECULATIVE)}
+    for (batch, k, context), measured in found.items():
+        assert measured == pytest.approx(seconds(batch, k, context), rel=1e-6)
+
+
+def test_a_lane_without_steps_says_why() -> None:
+    cell, _ = step(Lane.PLAIN, 1, 0, 128)
+    with pytest.raises(ConfigError, match="status 429"):
+        fit.steps([(cell, {"failed": "status 429"})], Lane.PLAIN)
+
+
+def test_prefill_leaves_out_what_happens_outside_the_engine() -> None:
+    lengths = (32, 128, 512)
+    results: list[tuple[Cell, Any]] = []
+    for number, slow in enumerate((1.0, 1.0, 3.0)):
+        points = [[n, slow * (0.015 + 0.04 + 0.001 * n)] for n in lengths]
+        mean = sum(ttft for _, ttft in points) / len(points)
+        result = {"points": points, "client_s": mean, "engine_s": mean - 0.015}
+        results.append((PrefillCell(Lane.PLAIN, lengths, number), result))
+    prefill, overhead, error = fit.prefill(results, Lane.PLAIN)
+    assert prefill.per_token_s == pytest.approx(0.001)
+    assert prefill.base_s == pytest.approx(0.04)
+    assert overhead == pytest.approx(0.015)
+    assert error == pytest.approx(0, abs=1e-9)
+    with pytest.raises(ConfigError, match="no cell ran"):
+        fit.prefill(results, Lane.SPECULATIVE)
+
+
+def test_contention_is_against_the_same_load_alone() -> None:
+    alone = StepTimes(
+        StepPoint(batch, k, context, seconds(batch, k, context))
+        for batch in (1, 2, 4)
+        for k in (0, 4)
+        for context in (128, 1024)
+    )
+    results: list[tuple[Cell, Any]] = []
+    for batch, slow in ((1, 1.2), (2, 1.3), (4, 1.4)):
+        windows = {lane: window(batch, 4 if lane is BOTH[0] else 0, 128) for lane in BOTH}
+        for found in windows.values():
+            found["seconds"] *= slow
+        cell = ContentionCell(batch, 4, 128)
+        results.append((cell, {"windows": windows, "drafts": 4.0}))
+    for lane in BOTH:
+        assert fit.contention(results, lane, alone) == pytest.approx(1.3, rel=1e-6)
+    assert fit.contention([], Lane.PLAIN, alone) == 1.0
+
+
+def test_acceptance_yields_the_tokens_that_were_seen() -> None:
+    counts = {"1": 50, "2": 20, "3": 20, "5": 10}
+    result = {
+        "steps": counts,
+        "all_steps": 110,
+        "drafted": 220,
+        "prompt_tokens": [10, 30],
+        "output_tokens": [100, 95],
+    }
+    (profile,) = fit.classes([(ClassCell("code"), result)], 4).values()
+    assert profile.acceptance == pytest.approx([0.5, 0.6, 1 / 3, 1.0])
+    mean = sum(int(tokens) * count for tokens, count in counts.items()) / 100
+    assert expected_tokens(profile.acceptance, 4) == pytest.approx(mean)
+    assert profile.coverage == pytest.approx(0.5)
+    assert (profile.prompt_tokens, profile.output_tokens, profile.drafted) == (20, 97.5, 220)
+
+
+def test_a_class_without_any_accepted_draft() -> None:
+    result = {
+        "steps": {"1": 9},
+        "all_steps": 9,
+        "drafted": 0,
+        "prompt_tokens": [5],
+        "output_tokens": [10],
+    }
+    (profile,) = fit.classes([(ClassCell("chat"), result)], 4).values()
+    assert profile.acceptance == [0.0]
+    assert profile.coverage == 0.0

@@ -59,17 +59,17 @@ class Engine:
         self._began = 0.0
         self._jump = 0  # steps of it; 0 while idle
         self._first_s = self._growth_s = 0.0
-        self._prefilled: list[tuple[int, int]] = []
+        self.prefilled: list[tuple[int, int]] = []  # in this jump: request, k
 
     @property
     def load(self) -> int:
         """Requests in it."""
-        return len(self.waiting) + len(self.prefilling) + len(self.ends)
+        return len(self.waiting) + self.running
 
     @property
     def running(self) -> int:
         """Requests that have a seat."""
-        return len(self.prefilling) + len(self.ends)
+        return len(self.prefilling) + len(self.prefilled) + len(self.ends)
 
     @property
     def idle(self) -> bool:
@@ -80,6 +80,13 @@ class Engine:
     def drafts(self) -> float:
         """Drafts that a step verifies now."""
         return self._drafts if self.ends else 0.0
+
+    @property
+    def context(self) -> float:
+        """Mean length of a decoding sequence, 0 without one."""
+        if not self.ends:
+            return 0.0
+        return (self._context_at_0 + self._context_per_step * self.step) / len(self.ends)
 
     def enqueue(self, request: int, k: int) -> None:
         """Take a request; call `begin` or `cut` next."""
@@ -131,8 +138,8 @@ class Engine:
             end, request, k = heappop(self.ends)
             self._count(request, k, end, -1)
             done.append(request)
-        started = [request for request, _ in self._prefilled]
-        for request, k in self._prefilled:
+        started = [request for request, _ in self.prefilled]
+        for request, k in self.prefilled:
             steps = self._workload.steps(k)[request]
             if steps:
                 end = self.step + steps
@@ -140,7 +147,7 @@ class Engine:
                 self._count(request, k, end, 1)
             else:
                 done.append(request)
-        self._prefilled.clear()
+        self.prefilled.clear()
         return started, done
 
     def _count(self, request: int, k: int, end: int, sign: int) -> None:
@@ -168,7 +175,7 @@ class Engine:
             tokens += part
             first[2] -= part
             if first[2] == 0:
-                self._prefilled.append((first[0], first[1]))
+                self.prefilled.append((first[0], first[1]))
                 self.prefilling.popleft()
         self.backlog_tokens -= tokens
         decode = self._decode_s(0) if self.ends else 0.0

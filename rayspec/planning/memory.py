@@ -77,7 +77,7 @@ class ModelShape:
             config = json.loads(file.read_text(encoding="utf-8"))
             text = {**config, **config.get("text_config", {})}
             return cls.of(text), text
-        except (OSError, ValueError, AttributeError) as error:
+        except (OSError, ValueError, AttributeError, TypeError) as error:
             raise ConfigError("model", str(file), f"cannot be read: {error}") from None
         except KeyError as error:
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Who decides where a simulated request goes: nobody, always speculation, rayspec, or an oracle."""
+"""Who decides where a simulated request goes: one lane always, or an oracle; see also `routed`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ import numpy as np
 from rayspec.planning.engine_model import Engine
 from rayspec.planning.traces import Floats, Ints
 from rayspec.planning.workload import Workload
-from rayspec.routing.cost_model import best_k, predict
 from rayspec.routing.types import Lane
 
-__all__ = ["Always", "Choice", "CostPolicy", "Fleet", "Oracle", "Policy"]
+__all__ = ["Always", "Choice", "Fleet", "Oracle", "Policy"]
 
 Choice = tuple[Lane, int]
 """A lane and how many drafts a step verifies."""
@@ -70,57 +69,6 @@ class Always(_Deaf):
     def route(self, request: int, now: float) -> Choice:
         """Return the one choice."""
         return self._choice
-
-
-class CostPolicy(_Deaf):
-    """The lane with the least predicted latency by the cost model, from what a router can know.
-
-    It knows the class, its acceptance and usual length, the prompt, and how full the lanes are;
-    not how long the answer will be.
-    """
-
-    def __init__(self, fleet: Fleet, tiers: Sequence[int]) -> None:
-        self._fleet = fleet
-        self._tiers = tuple(tiers)
-
-    def route(self, request: int, now: float) -> Choice:
-        """Return the lane with the least predicted total latency, plain among equals."""
-        workload = self._fleet.workload
-        profile = workload.profiles[workload.class_of[request]]
-        prompt, output = workload.prompts[request], profile.output_tokens
-        context = prompt + output / 2
-        best: tuple[float, Lane, int] | None = None
-        for lane in (Lane.PLAIN, Lane.SPECULATIVE):
-            if lane not in self._fleet.lanes:
-                continue
-            engine = self._fleet.least_loaded(lane)
-            batch = engine.load + 1
-            k = 0
-            if lane is Lane.SPECULATIVE:
-                running = min(batch, engine.cost.max_num_seqs)
-                k = best_k(
-                    engine.cost,
-                    running,
-                    profile.acceptance,
-                    context,
-                    self._tiers,
-                    profile.coverage,
-                )
-            predicted = predict(
-                engine.cost,
-                batch=batch,
-                k=k,
-                acceptance=profile.acceptance,
-                prompt_tokens=prompt,
-                output_tokens=output,
-                context=context,
-                backlog_tokens=engine.backlog_tokens,
-                coverage=profile.coverage,
-            ).total_s
-            if best is None or predicted < best[0]:
-                best = predicted, lane, k
-        assert best is not None
-        return best[1], best[2]
 
 
 class Oracle(_Deaf):
@@ -202,6 +150,7 @@ class Oracle(_Deaf):
 def _steps_left(engine: Engine, workload: Workload) -> Floats:
     """Return the steps that each request in an engine still needs, sorted."""
     left = [end - engine.step for end, _, _ in engine.ends]
+    left += [workload.steps(k)[request] for request, k in engine.prefilled]
     left += [workload.steps(k)[request] for request, k, _ in engine.prefilling]
     left += [workload.steps(k)[request] for request, k in engine.waiting]
     left.sort()

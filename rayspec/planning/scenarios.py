@@ -9,7 +9,8 @@ from functools import partial
 from rayspec.errors import ConfigError
 from rayspec.planning.calibration import Calibration
 from rayspec.planning.goodput import ClassResult, Slo, summarize
-from rayspec.planning.policies import Always, CostPolicy, Fleet, Oracle, Policy
+from rayspec.planning.policies import Always, Fleet, Oracle, Policy
+from rayspec.planning.routed import Routed
 from rayspec.planning.simulate import make_engines, simulate
 from rayspec.planning.workload import Workload
 from rayspec.routing.types import Lane
@@ -77,7 +78,9 @@ def scenarios(
             make = partial(_always, lane=lane, k=fixed_k)
             found.append(Scenario(name, {lane: count}, count * cost[lane], make))
     both = {lane: count for lane, count in wanted.items() if count}
-    found.append(Scenario(ROUTED, both, gpus, partial(CostPolicy, tiers=tiers)))
+    found.append(
+        Scenario(ROUTED, both, gpus, partial(Routed, calibration=calibration, tiers=tiers))
+    )
     found.append(Scenario(ORACLE, both, gpus, partial(Oracle, tiers=tiers)))
     return found
 

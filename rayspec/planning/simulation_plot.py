@@ -50,8 +50,9 @@ def draw(
     )
     for column, name in enumerate(classes):
         axes[0][column].set_title(name, fontsize=10)
-        for scenario in sweep[0][1]:
+        for scenario, outcome in sweep[0][1].items():
             style = {"markersize": 4, **_STYLES[scenario]}
+            label = f"{scenario}: {outcome.scenario.hardware}"
             found = [(value, at[scenario].results.get(name)) for value, at in sweep]
             points = [(value, result) for value, result in found if result is not None]
             loads = [value for value, _ in points]
@@ -61,7 +62,7 @@ def draw(
                 [result.attainment for _, result in points],
             ]
             for row in range(rows):
-                axes[row][column].plot(loads, lines[row], label=scenario, **style)
+                axes[row][column].plot(loads, lines[row], label=label, **style)
         axes[-1][column].set_xlabel(load)
     for row, label in enumerate(("median answer, s", "95 % of answers within, s")):
         axes[row][0].set_ylabel(label)
@@ -77,14 +78,13 @@ def draw(
     for axis in axes.flat:
         axis.set_xscale("log", base=2)
         axis.set_xticks(ticks, [f"{value:g}" for value in ticks])
-        axis.minorticks_off() if axis in axes[-1] and attainment else None
         axis.tick_params(labelsize=8)
         axis.tick_params(axis="y", which="minor", labelsize=6)
         axis.grid(alpha=0.25)
     handles, labels = axes[0][0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
+    figure.legend(handles, labels, loc="lower center", ncols=2, frameon=False, fontsize=9)
     figure.suptitle(title, fontsize=10)
-    figure.tight_layout(rect=(0, 0.05, 1, 0.99))
+    figure.tight_layout(rect=(0, 0.5 / figure.get_figheight(), 1, 0.99))
     figure.savefig(file, dpi=130)
     pyplot.close(figure)
 

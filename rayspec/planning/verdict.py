@@ -98,6 +98,8 @@ def _times(outcomes: Mapping[str, Outcome], key: str, name: str, slo: Slo) -> st
     )
     if slo.given:
         text += f", {result.attainment:.1%} instead of {none.attainment:.1%} within the limits"
+        if max(result.attainment, none.attainment) < 0.5:
+            text += " (too much traffic for this hardware either way)"
     return text
 
 

@@ -1,0 +1,127 @@
+"""rayspec's own router as the policy of a simulation: the code that runs in the ingress.
+
+It sees what it would see there: the class and the size of a request, snapshots of the engines with
+every answer's begin and end and once a second, and what became of the drafts. It starts with the
+calibration; that engines learn their step times while they run is not simulated.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from rayspec.planning.calibration import Calibration
+from rayspec.planning.engine_model import Engine
+from rayspec.planning.policies import Choice, Fleet
+from rayspec.planning.workload import tokens_per_step
+from rayspec.routing import PolicySpec, Router, Ticket
+from rayspec.routing.curves import ClassPrior, Measured
+from rayspec.routing.traffic import Lengths
+from rayspec.routing.types import EngineSnapshot, Lane, Outcome, RequestView
+
+__all__ = ["Routed", "measured"]
+
+_BYTES_PER_TOKEN = 4  # of a request's body
+_POLL_S = 1.0  # as `ingress.monitor` does
+
+
+class Routed:
+    """Asks a `Router` where to send each request, and tells it how that ended."""
+
+    def __init__(self, fleet: Fleet, *, calibration: Calibration, tiers: Sequence[int]) -> None:
+        self._fleet = fleet
+        self._now = self._polled_at = 0.0
+        self._rng = np.random.default_rng(0)
+        self._tickets: dict[int, tuple[Ticket, int, Engine]] = {}
+        spec = PolicySpec(k_tiers=tuple(sorted(tiers)), measured=measured(calibration))
+        self._router = Router(
+            spec, tuple(fleet.lanes), lambda: self._now, known_classes=calibration.classes
+        )
+        self._poll()
+
+    def route(self, request: int, now: float) -> Choice:
+        """Return the router's decision."""
+        self._now = now
+        if now - self._polled_at >= _POLL_S:
+            self._poll()
+        workload = self._fleet.workload
+        ticket = self._router.admit(
+            RequestView(
+                workload.trace.classes[workload.class_of[request]],
+                body_bytes=_BYTES_PER_TOKEN * workload.prompts[request],
+            )
+        )
+        decision = ticket.decision
+        k = self._router.asked_k(decision) or 0
+        self._tickets[request] = ticket, k, self._fleet.least_loaded(decision.lane)
+        return decision.lane, k
+
+    def started(self, request: int, now: float) -> None:
+        """Hand over the snapshot that comes with the first token."""
+        self._now = now
+        ticket, _, engine = self._tickets[request]
+        self._router.start(ticket)
+        self._router.observe(self._snapshot(engine))
+
+    def finished(self, request: int, now: float) -> None:
+        """Hand the ticket back with what the drafts of the request achieved."""
+        self._now = now
+        ticket, k, engine = self._tickets.pop(request)
+        workload = self._fleet.workload
+        steps = workload.steps(k)[request]
+        counts = [steps]
+        if k and steps:
+            # Drawn anew instead of kept from the request's own steps: the same distribution.
+            shares = tokens_per_step(workload.profiles[workload.class_of[request]].acceptance, k)
+            counts = self._rng.multinomial(steps, shares).tolist()
+        self._router.observe(self._snapshot(engine))
+        self._router.finish(
+            ticket,
+            Outcome(
+                ticket.decision.workload_class,
+                ticket.decision.lane,
+                steps=steps if k else 0,
+                drafted=round(steps * k * workload.coverage(request)),
+                accepted=sum(accepted * count for accepted, count in enumerate(counts)),
+                output_tokens=workload.outputs[request],
+                finished=True,
+                by_accepted=tuple(counts) if k else (),
+                k=k,
+                body_bytes=_BYTES_PER_TOKEN * workload.prompts[request],
+                prompt_tokens=workload.prompts[request],
+            ),
+        )
+
+    def _poll(self) -> None:
+        self._polled_at = self._now
+        for engine in self._fleet.engines:
+            self._router.observe(self._snapshot(engine))
+
+    def _snapshot(self, engine: Engine) -> EngineSnapshot:
+        return EngineSnapshot(
+            engine.lane,
+            str(self._fleet.index[id(engine)]),
+            self._now,
+            running=engine.running,
+            waiting=len(engine.waiting),
+            kv_usage=0.0,
+            attached=engine.lane is Lane.SPECULATIVE,
+            context=engine.context,
+            backlog=engine.backlog_tokens,
+        )
+
+
+def measured(calibration: Calibration) -> Measured:
+    """Return a calibration as the router takes it."""
+    return Measured(
+        costs=calibration.costs(),
+        contention={lane: profile.contention for lane, profile in calibration.lanes.items()},
+        overhead_s={lane: profile.overhead_s for lane, profile in calibration.lanes.items()},
+        classes={
+            name: ClassPrior(
+                tuple(profile.acceptance), Lengths(profile.prompt_tokens, profile.output_tokens)
+            )
+            for name, profile in calibration.classes.items()
+        },
+    )

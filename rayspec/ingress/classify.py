@@ -149,7 +149,7 @@ def _of_text(whole: Text, asked: Text, told: Text, excerpt: Excerpt) -> tuple[st
         return "structured", why
     if why := features.code(asked):
         return "code", why
-    if why := features.structured(whole, told, excerpt):
+    if why := features.structured(asked, told, excerpt):
         return "structured", why
     if why := features.code_shape(whole):
         return "code", why
@@ -157,6 +157,8 @@ def _of_text(whole: Text, asked: Text, told: Text, excerpt: Excerpt) -> tuple[st
         return "multilingual", why
     if why := features.given_text(asked, told, excerpt):
         return "summarize", why
+    if why := features.code_together(asked):
+        return "code", why
     if why := features.creative(asked, told, excerpt):
         return "creative", why
     if why := features.foreign(asked):
@@ -176,7 +178,7 @@ def _of_setting(asked: Text, told: Text, excerpt: Excerpt) -> tuple[str, str] | 
         return None
     opening = Text.of(instruction(excerpt.opening))
     for name, why in (
-        ("code", features.code(opening)),
+        ("code", features.code(opening) or features.code_together(opening)),
         ("creative", features.creative(opening, told, excerpt)),
     ):
         if why:

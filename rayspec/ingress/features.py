@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rayspec.ingress import languages, lexicon
-from rayspec.ingress.text import Excerpt, instruction
+from rayspec.ingress.text import Excerpt, asides, instruction
 
 __all__ = [
     "Text",
     "code",
     "code_shape",
+    "code_together",
     "creative",
     "foreign",
     "given_text",
@@ -31,21 +32,28 @@ _FEW_WORDS = 6
 
 @dataclass(frozen=True, slots=True)
 class Text:
-    """A text in the forms that features ask for; `kinds` is the set of its `words`."""
+    """A text in the forms that features ask for; `kinds` is the set of its `words`.
+
+    `script` tells that it is written in another script than Latin.
+    """
 
     raw: str
     lower: str
     words: tuple[str, ...]
     kinds: frozenset[str]
     pairs: frozenset[tuple[str, str]]
+    script: bool
 
     @classmethod
     def of(cls, raw: str) -> Text:
         """Prepare `raw` once for all features."""
+        script = _script(raw)
         lower = raw.lower()
+        if script:  # the word lists are in Latin script, and other letters are slow to split
+            lower = lower.encode("ascii", "replace").decode("ascii")
         words = tuple(lexicon.words(lower))
         pairs = frozenset(pairwise(words))
-        return cls(raw, lower, words, frozenset(words), pairs)
+        return cls(raw, lower, words, frozenset(words), pairs, script)
 
     @property
     def asks(self) -> bool:
@@ -64,6 +72,8 @@ def code(text: Text) -> str | None:
         evidence |= named
     if trade and (unsure := kinds & lexicon.LANGUAGE_WORDS_AMBIGUOUS):
         evidence |= trade | unsure
+    if not evidence and (pairs := text.pairs & lexicon.ABOUT_LANGUAGE):
+        return _first(pairs)
     if not evidence and not text.asks and (verbs := kinds & lexicon.CODE_VERBS):
         if made := kinds & lexicon.CODE_ARTEFACTS:
             return f"{min(verbs)} {min(made)}"
@@ -72,6 +82,18 @@ def code(text: Text) -> str | None:
         if "write" in verbs and (pairs := text.pairs & lexicon.CODE_ARTEFACT_PAIRS):
             return f"write {_first(pairs)}"
     return _listed(evidence) if evidence else None
+
+
+def code_together(text: Text) -> str | None:
+    """Name words that ask about programs only by being together."""
+    kinds = text.kinds
+    trade, doubtful = kinds & lexicon.TRADE_WORDS, kinds & lexicon.TRADE_WORDS_AMBIGUOUS
+    if len(trade) >= 2 or (trade and len(doubtful) >= 2) or len(doubtful) >= lexicon.SEVERAL:
+        return _listed(trade | doubtful)
+    unsure = kinds & lexicon.LANGUAGE_WORDS_AMBIGUOUS
+    if unsure and doubtful and text.pairs & lexicon.IN_LANGUAGE:
+        return _listed(unsure | doubtful)
+    return None
 
 
 def code_shape(text: Text) -> str | None:
@@ -96,6 +118,8 @@ def code_shape(text: Text) -> str | None:
         return "calls of a program"
     if sum(map(raw.count, lexicon.OPERATOR_SIGNS)) < 2:
         return None
+    if plain := _phrase(raw, lexicon.PLAIN_OPERATORS):
+        return f"operator {plain.strip()}"
     signs = [sign for sign in lexicon.OPERATORS if sign in raw]
     return f"operators {' '.join(signs[:3])}" if len(signs) >= 3 else None
 
@@ -134,26 +158,33 @@ def structured(text: Text, told: Text, excerpt: Excerpt) -> str | None:
                 return "a form to fill in"
         if why := _choice(each):
             return why
-    if excerpt.raw and (shot := lexicon.SHOT.search(text.raw)):
-        label = shot[1]
-        before = text.raw[: shot.start()].split("\n")
-        if any(line.startswith(label) and len(line) < len(label) + 60 for line in before):
-            return "examples"
-    return None
+    return _examples(excerpt.request) if excerpt.raw else None
 
 
 def _choice(text: Text) -> str | None:
-    if (answering := text.kinds & lexicon.ANSWERING) and (
-        pairs := text.pairs & lexicon.CHOICE_PAIRS
-    ):
-        return f"{min(answering)} {_first(pairs)}"
-    if text.pairs & lexicon.ONLY_PAIRS and (pairs := text.pairs & lexicon.ONLY_WITH):
-        return f"answer {_first(pairs)}"
-    if (pairs := text.pairs & lexicon.CLOSED_PAIRS) and text.kinds & {"only", "just", "else"}:
+    """Name what tells that the answer is one of few."""
+    if pairs := text.pairs & lexicon.BARE_PAIRS:
         return _first(pairs)
     if "one of:" in text.lower or "one of these:" in text.lower:
         return "one of"
+    if text.kinds & lexicon.ANSWERING and (pairs := text.pairs & lexicon.CHOICE_PAIRS):
+        return _first(pairs)
+    for word in text.kinds & lexicon.RESTRICTING if text.kinds & lexicon.LABELS else ():
+        at = text.words.index(word)
+        near = text.words[max(0, at - 4) : at + 5]
+        if labels := lexicon.LABELS.intersection(near):
+            return f"{word} {min(labels)}"
     return None
+
+
+def _examples(request: str) -> str | None:
+    """Tell a prompt of examples by the label of its last line, which earlier lines have too."""
+    if (shot := lexicon.SHOT.search(request)) is None:
+        return None
+    label = shot[1]
+    before = request[: shot.start()].split("\n")
+    shown = any(line.startswith(label) and len(line) < len(label) + 60 for line in before)
+    return "examples" if shown else None
 
 
 def given_text(text: Text, told: Text, excerpt: Excerpt) -> str | None:
@@ -186,8 +217,7 @@ def _about(asked: Text, told: Text, whole: str) -> str | None:
         return f"long prompt, {min(nouns)}"
     if _marked(whole) or lexicon.LABEL_AT_END.search(whole):
         return "long prompt, marked text"
-    short = asked.raw is not whole and len(asked.raw) < len(whole) // 2
-    if short and sum(map(asked.words.count, lexicon.FIRST_PERSON)) <= 1:
+    if asides(whole) and sum(map(asked.words.count, lexicon.FIRST_PERSON)) <= 1:
         return "long text, short instruction"
     return None
 
@@ -204,9 +234,11 @@ def creative(text: Text, told: Text, excerpt: Excerpt) -> str | None:
         return f"system text: {min(setting)}"
     if pairs := told.pairs & lexicon.CREATIVE_PAIRS:
         return f"system text: {_first(pairs)}"
-    if excerpt.raw and _narrative(text):
+    if (forms := told.kinds & lexicon.CREATIVE_FORMS) and told.kinds & lexicon.CREATIVE_VERBS:
+        return f"system text: {min(forms)}"
+    if (excerpt.raw or text.pairs & lexicon.GO_ON) and _narrative(text):
         return "narration"
-    if text.asks and text.words[:2] != ("how", "about"):
+    if text.asks and text.words[:2] not in lexicon.ASKING_FOR:
         return None
     return _invention(text)
 
@@ -218,6 +250,10 @@ def _invention(text: Text) -> str | None:
     forms, verbs = kinds & lexicon.CREATIVE_FORMS, kinds & lexicon.CREATIVE_VERBS
     if forms and verbs:
         return f"{min(verbs)} {min(forms)}"
+    if certain := kinds & lexicon.CREATIVE_CERTAIN:
+        return min(certain)
+    if verbs and (moods := kinds & lexicon.CREATIVE_MOODS):
+        return f"{min(verbs)} {min(moods)}"
     world = kinds & lexicon.CREATIVE_WORLD
     if world and (making := kinds & lexicon.CREATIVE_MAKING):
         return f"{min(making)} {min(world)}"
@@ -226,21 +262,22 @@ def _invention(text: Text) -> str | None:
             return opener
     if alone := kinds & lexicon.CREATIVE_ALONE:
         return min(alone)
-    if world and text.lower.startswith(lexicon.ROLE):
-        return f"role of {min(world)}"
+    told_who = text.lower.startswith(lexicon.ROLE) and not kinds & lexicon.EXPERTS
+    if told_who and (world or "i" in kinds):
+        return "a role to play"
     if text.words[:1] in (("finish",), ("continue",)):
         return text.words[0]
     return None
 
 
 def _narrative(text: Text) -> bool:
-    told = text.kinds & lexicon.NARRATIVE
+    told = {word for word in text.kinds if word in lexicon.NARRATIVE or word.endswith("ed")}
     return len(told) >= 2 and "?" not in text.raw and not any(map(str.isdigit, text.raw))
 
 
 def foreign(text: Text) -> str | None:
     """Name what tells that the answer is to be in another language than English."""
-    if script(text.raw):
+    if text.script:
         return "script"
     if named := text.kinds & languages.LANGUAGES:
         if text.kinds & languages.TRANSLATE:
@@ -252,7 +289,7 @@ def foreign(text: Text) -> str | None:
     return _latin(text.kinds)
 
 
-def script(raw: str) -> bool:
+def _script(raw: str) -> bool:
     """Tell whether three in ten letters, of a sample, are of another script than Latin."""
     if raw.isascii():
         return False
@@ -265,9 +302,10 @@ def _latin(kinds: Set[str]) -> str | None:
     """Tell another language by its function words and letters, against those of English."""
     known = kinds & languages.FOREIGN_WORDS
     accented = sum(not word.isascii() and word.isalpha() for word in kinds)
-    if not known and (accented == 0 or len(kinds) < 4):
+    particles = kinds & languages.PARTICLES
+    if not known and (len(kinds) < 4 or (not accented and len(particles) < 2)):
         return None
-    score = len(known) + accented + len(kinds & languages.PARTICLES)
+    score = len(known) + accented + len(particles)
     english = len(kinds & languages.ENGLISH_WORDS)
     if 2 * english < score and 6 * score >= len(kinds):
         return f"function words {_listed(known)}" if known else "letters"

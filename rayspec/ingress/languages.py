@@ -91,7 +91,8 @@ FOREIGN_WORDS = frozenset(word for word in _set(_FOREIGN) if len(word) > 1) - EN
 
 # Of names in English sentences too (Rio de Janeiro, Los Angeles): they count beside others only.
 PARTICLES = _set(
-    "de la el los las le les du des del della van der den von di da do dos das il lo al les un une"
+    "de la el los las le les du des del della van der den von di da do dos das il lo al les un une "
+    "est"
 )
 
 LANGUAGES = _set(
@@ -115,6 +116,6 @@ SAYING = _set(
 )
 INTO_LANGUAGE = frozenset(
     (before, language)
-    for before in ("in", "into", "to", "my", "auf")
+    for before in ("in", "into", "to", "my", "of", "auf")
     for language in LANGUAGES - {"english", "latin"}
 )

@@ -34,6 +34,8 @@ QUESTIONS = _set(
     "summarize summarise recommend rank"
 )
 
+ASKING_FOR = (("how", "about"), ("what", "if"))  # questions that ask for something to be made
+
 # Code: a programming language or tool together with a word of the trade; or source text itself.
 # A word that has another life (rust, list) counts only beside one that has none (sql, function).
 LANGUAGE_WORDS = _set(
@@ -56,7 +58,12 @@ CODE_ALONE = _set(
     "hashmap hashtable async webhook websocket websockets middleware oauth jwt grpc protobuf orm "
     "cors eslint mypy junit webpack flexbox monorepo memoization dijkstra backtracking "
     "polymorphism typedef struct enum subquery deserialize serializer stacktrace debugger gdb "
-    "valgrind venv virtualenv tensorflow pytorch"
+    "valgrind venv virtualenv tensorflow pytorch postgres postgresql mysql sqlite bash zsh "
+    "powershell django nodejs npm cmake git graphql asyncio sklearn laravel nginx webpack mongodb "
+    "haskell ocaml elixir clojure erlang fortran cobol verilog vhdl solidity golang dataframe repo "
+    "endpoint endpoints docker api apis backend frontend userscript recursion compiler parser "
+    "ubuntu debian stdlib endian bitwise boolean nullable idempotent multithreading multithreaded "
+    "deadlock deadlocks hashing"
 )
 TRADE_WORDS = _set(
     "function functions script scripts code codebase bug bugs implement implementation refactor "
@@ -66,27 +73,32 @@ TRADE_WORDS = _set(
     "backend frontend dataframe kernel program lifetimes goroutine hashmap subquery cli closure "
     "closures callback callbacks middleware deploy deployment pods pod repo repository bot plugin "
     "extension crawler scraper composable directive namespace boolean http dependencies runtime "
-    "logs pipeline commit branch unittest unittests "
-    "skript funktion función funcion fonction funzione função programm programa código codice"
+    "logs pipeline commit branch unittest unittests skript funktion función funcion fonction "
+    "funzione função programm programa código codice"
 )
 TRADE_WORDS_AMBIGUOUS = _set(
     "array arrays method methods class classes error errors loop dictionary list lists tuple "
     "string strings module library package unit test tests component hook await thread join index "
-    "schema table commit branch merge container website app server template trait interface "
-    "borrow overflow stack macro formula command file files page web button form write sort "
-    "reverse parse fix convert column columns row rows import install process fails"
+    "schema table commit branch merge container website app server template trait interface borrow "
+    "overflow stack macro formula command file files page web button form write sort reverse parse "
+    "fix convert column columns row rows import install process fails argument arguments parameter "
+    "parameters type types undefined returns return input output value values object objects key "
+    "keys field fields thread threads cache queue heap tree graph node nodes request response "
+    "client port host route handler state mount fetch fetches render log logs version release "
+    "print prints bit bits byte bytes memory loops integer float double reference"
 )
 CODE_PAIRS = _pairs(
     "write code, unit test, unit tests, pull request, stack trace, time complexity, binary search, "
-    "linked list, source code, code review, null pointer, merge sort, data structure, "
-    "data structures, regular expression, sql query, segmentation fault, refactor this, "
-    "code below, following code, this code, list comprehension, hash table, hash map, "
-    "priority queue, binary tree, event loop, race condition, garbage collector, garbage "
-    "collection, abstract class, type hints, type hint, dynamic programming, breadth first, depth "
-    "first, dependency injection, design pattern, environment variable, environment variables, "
-    "merge conflict, integration test, integration tests, foreign key, stored procedure, "
-    "shell script, core dumped, latex table, memory leak, build fails, type error, syntax error, "
-    "compile error, api key, rest api, web server, git commit"
+    "linked list, source code, code review, null pointer, merge sort, data structure, data "
+    "structures, regular expression, sql query, segmentation fault, refactor this, code below, "
+    "following code, this code, list comprehension, hash table, hash map, priority queue, binary "
+    "tree, event loop, race condition, garbage collector, garbage collection, abstract class, type "
+    "hints, type hint, dynamic programming, breadth first, depth first, dependency injection, "
+    "design pattern, environment variable, environment variables, merge conflict, integration "
+    "test, integration tests, foreign key, stored procedure, shell script, core dumped, latex "
+    "table, memory leak, build fails, type error, syntax error, compile error, api key, rest api, "
+    "web server, git commit, permission denied, not none, return none, is none, return true, "
+    "return false, type mismatch, pull requests, is null, not null, null check, infinite loop"
 )
 # Asked for with a verb of making: `a bot`, `the macro`.
 CODE_VERBS = _set(
@@ -97,16 +109,23 @@ CODE_ARTEFACTS = _set(
     "subclass constructor decorator workflow plugin dockerfile makefile algorithm wrapper getter "
     "setter serializer logger unittest webapp applet"
 )
+SEVERAL = 3  # words of the trade that each have another life, and together hardly
 CODE_ARTEFACT_PAIRS = _pairs(
-    "a function, a program, a script, the function, the script, a method, a class, one liner, "
-    "a component, a module, a test, tests for, test for, an app, a game, another function"
+    "a function, a program, a script, the function, the script, a method, a class, one liner, a "
+    "component, a module, a test, tests for, test for, an app, a game, another function"
 )
 # Asked for with a verb of making: `show me one in swift`.
 IN_LANGUAGE = frozenset(
     (before, language)
     for before in ("in", "into", "to", "using")
     for language in LANGUAGE_WORDS
-    | _set("java rust swift ruby react vue angular assembly julia go")
+    | _set("java rust swift ruby react vue angular assembly julia go r")
+)
+# Said in a question too; `in java` is not, nor `in go`.
+ABOUT_LANGUAGE = frozenset(
+    (before, language)
+    for before in ("in", "with", "using")
+    for language in LANGUAGE_WORDS | _set("rust c ruby react vue angular")
 )
 CODE_SYSTEM = _set(
     "programmer coder coding programming developer compiler sql python javascript typescript code "
@@ -124,7 +143,8 @@ CODE_LINE = re.compile(
     r"|traceback \(most recent call"
     r"|(?:\$|sudo|git|npm|docker|kubectl|curl|pip|find|tar) .{0,40} --?\w"
     r"|for \w{1,30}(?:, ?\w{1,30})? in [^.]{1,60}:$|while [^.]{1,60}:$|if .{1,80}:$|else:$"
-    r"|return \w{1,40}[;.([]|resource \"|\w{1,40} = \[\]|cmake_\w|select$|-- \w)",
+    r"|\./\w|error [A-Z]{1,3}\d{2,5}|return \w{1,40}[;.([]"
+    r"|resource \"|\w{1,40} = \[\]|cmake_\w|select$|-- \w)",
     re.IGNORECASE,
 )
 CODE_LINE_ENDS = (";", "{", "});", ") {", "};", "=>", '\\n",')
@@ -133,7 +153,7 @@ CODE_LINE_ENDS = (";", "{", "});", ") {", "};", "=>", '\\n",')
 SNAKE_CASE = re.compile(r"_(?<=[a-z]_)[a-z]")
 FILE_NAME = re.compile(
     r"\.(?<=\w\.)(?:py|jsx?|tsx?|rs|go|java|kt|cpp|hpp|cs|rb|php|sh|sql|ya?ml|toml|ipynb|css|vue"
-    r"|lua|gradle|tf|conf|dll)\b"
+    r"|lua|h|so|env|gradle|tf|conf|dll)\b"
 )
 SYSTEM_PATH = re.compile(r"/(?<![\w.:/]/)(?:var|etc|usr|home|opt|tmp|bin|dev|srv|proc)\b")
 ERROR_NAME = re.compile(r"\b[A-Z][A-Za-z]{2,40}(?:Error|Exception)\b")
@@ -146,6 +166,7 @@ OPERATORS = (
     "/>", ":=", "${", "$(", "<-", "++", "|>", " >= ", " <= ", "[0]", "[i]", " = ", "**", "='", '="',
     "{}", "()", "!=", "; ",
 )  # fmt: skip
+PLAIN_OPERATORS = ("===", "!==", " == ", " != ", " && ", " || ", "();", "${", " := ", " += ")
 OPERATOR_SIGNS = "={}[];<>|&$"
 SQL_STARTS = ("select ", "delete from ", "insert into ", "update ", "create table ")
 SQL_PARTS = (" from ", " where ", " set ", " values", " join ", "group by", "order by")
@@ -156,12 +177,13 @@ FORMATS = _set("json jsonl yaml xml csv toml tsv ndjson geojson")
 FORMAT_VERBS = _set(
     "return output respond reply answer give produce emit convert format extract write put express "
     "turn parse make list generate provide as into in fill create export serialize present only "
-    "render encode represent transform please"
+    "render encode represent transform please parsed readable loads matching"
 )
 STRUCTURED_PAIRS = _pairs(
-    "comma separated, tab separated, markdown table, with columns, the columns, output format, "
-    "the format, this format, following format, this schema, the schema, this template, "
-    "the template, this table, these columns, this structure, following structure"
+    "comma separated, tab separated, semicolon separated, pipe separated, markdown table, with "
+    "columns, the columns, output format, the format, this format, following format, this schema, "
+    "the schema, this template, the template, this table, these columns, this structure, following "
+    "structure"
 )
 # Names the form of the answer whatever the text is about, unless a program is to be written.
 TO_FORMAT = frozenset(
@@ -169,7 +191,7 @@ TO_FORMAT = frozenset(
 )
 PROGRAM = _set("write implement build code script function class parser")
 FORM_VERBS = _set(
-    "return output respond reply answer produce emit format fill use convert follow extract present"
+    "return output respond reply answer produce emit format fill convert extract present"
 )
 # The answer is one of few: an instruction how to answer beside one of these.
 ANSWERING = _set(
@@ -177,17 +199,18 @@ ANSWERING = _set(
     "print emit tag assign rate judge decide"
 )
 CHOICE_PAIRS = _pairs(
-    "one word, single word, exactly one, only output, only return, only reply, just output, "
-    "output only, return only, nothing else, other text, without explanation, no explanation, "
-    "single letter, single number, one letter, only yes, just yes, with yes, with true, these "
-    "labels, these categories, into one, following labels, following categories, just the, "
-    "following classes, the labels, the label, the category"
+    "one word, single word, exactly one, single letter, single number, one letter, these labels, "
+    "these categories, these classes, into one, following labels, following categories, following "
+    "classes, the labels, yes or, true or"
 )
-ONLY_PAIRS = _pairs(
-    "answer only, reply only, respond only, answers only, answer just, reply just, respond just"
+BARE_PAIRS = _pairs(
+    "no commentary, no prose, no preamble, only output, output only, only return, return only"
 )
-ONLY_WITH = _pairs("only with, only the, just with, just the, only yes, just yes, only a")
-CLOSED_PAIRS = _pairs("yes or, true or")
+RESTRICTING = _set("only just exactly nothing solely")
+LABELS = _set(
+    "label labels category class letter letters number digit digits score rating word words yes no "
+    "true false intent sentiment"
+)
 OBJECT = re.compile(r"\{(?=\s{0,4}[\"'<]?\w{1,40}[\"'>]?\s{0,2}[:,])")
 SHOT = re.compile(r"\n(\w[\w /()-]{0,40}:)\s{0,2}\Z")
 
@@ -201,7 +224,8 @@ EXTRACTIVE_PAIRS = _pairs(
     "tl dr, key points, main points, main idea, main ideas, key takeaways, sum up, according to, "
     "based on, bullet points, action items, the following, given context, answer using, using "
     "only, one paragraph, plain words, simple words, quote the, cite the, text below, information "
-    "only, read this, read the, the above, follow ups, in summary"
+    "only, read this, read the, the above, follow ups, in summary, turn this, make this, make "
+    "that, put this, this into, plain language, plain english, into plain"
 )
 # What a text that is given may be called, after a word that points at it.
 POINTING = _set("this the these following above below my our attached given")
@@ -214,7 +238,7 @@ TEXT_NOUNS = _set(
 # The beginning of a line that introduces a text, or sets one off.
 MARKER = re.compile(
     r"[ \t#<*\[]{0,6}(?:text|article|document|context|transcript|passage|source|sources|faq|e-?mail"
-    r"|notes|abstract|report|contract|excerpt|conversation|meeting|background|information|summary"
+    r"|notes|abstract|report|contract|excerpt|conversation|meeting|background|information|summary|knowledge"
     r"|question|query|from|subject|1)(?: \w{1,12})?[ \t]{0,2}(?::|>|\]|$|\*\*)"
     r"|-{3,}|={3,}|\"\"\"|#{2,4} ",
     re.IGNORECASE,
@@ -231,12 +255,18 @@ CREATIVE_FORMS = _set(
     "legend villanelle fanfiction character backstory chapter ode skit speech toast sequel prequel "
     "worldbuilding pun puns eulogy sketch stanza couplet acrostic prose vignette lullaby anthem "
     "jingle satire parody allegory saga hymn rhyme rhymes nickname nicknames chorus sitcom premise "
-    "twister superhero villain"
+    "twister superhero villain diary improv fanfic tales epic melodrama"
+)
+# Nobody names these but to have one.
+CREATIVE_CERTAIN = _set(
+    "poem poems haiku haikus sonnet limerick limericks ballad verse verses lyrics monologue riddle "
+    "riddles pun puns joke jokes fairytale fable screenplay skit ode rap lullaby villanelle "
+    "acrostic fanfiction jingle tagline taglines slogan slogans poetically tale"
 )
 CREATIVE_OPENERS = _set(
     "poem haiku sonnet limerick ballad villanelle ode fable parody acrostic lullaby joke riddle "
-    "pun monologue eulogy screenplay skit story tale fairytale song lyrics slogans taglines "
-    "titles puns jokes riddles character backstory"
+    "pun monologue eulogy screenplay skit story tale fairytale song lyrics slogans taglines titles "
+    "puns jokes riddles character backstory verse lullabies tales"
 )
 CREATIVE_VERBS = _set(
     "write compose create invent imagine tell make craft continue pretend dream give pen draft "
@@ -245,6 +275,11 @@ CREATIVE_VERBS = _set(
 CREATIVE_MAKING = _set(
     "write compose create invent imagine craft continue pretend dream pen improvise brainstorm "
     "describe retell pitch sing finish devise conjure narrate come"
+)
+CREATIVE_MOODS = _set(
+    "funny silly hilarious witty ridiculous absurd whimsical spooky scary creepy horror thriller "
+    "romantic heroic shakespearean poetic mock surreal dreamlike sarcastic fairytale dystopia "
+    "utopia comedy tragic"
 )
 CREATIVE_ALONE = _set("invent imagine improvise brainstorm roleplay worldbuild worldbuilding")
 CREATIVE_WORLD = _set(
@@ -257,11 +292,13 @@ CREATIVE_WORLD = _set(
 )
 CREATIVE_PAIRS = _pairs(
     "once upon, role play, imagine you, imagine that, pretend you, pretend to, creative writing, "
-    "make up, short story, a storyteller, creative writer, dungeon master, text adventure, "
-    "in character, of view, me laugh, opening line, plot twist, fairy tale, bedtime story, "
-    "knock knock, world building, interactive fiction, game master, co author, science fiction, "
-    "fan fiction, names for, titles for, surprise me, the story, a scene, perspective of, "
-    "style of, voice of"
+    "make up, short story, a storyteller, creative writer, dungeon master, text adventure, in "
+    "character, of view, me laugh, opening line, plot twist, fairy tale, bedtime story, knock "
+    "knock, world building, interactive fiction, game master, co author, science fiction, fan "
+    "fiction, names for, titles for, surprise me, the story, a scene, perspective of, style of, "
+    "voice of, think up, dream up, keep writing, a play, the scene, happens next, letter from, "
+    "alternate ending, alternative ending, different ending, take turns, play a, what if, a story, "
+    "stay in, s voice"
 )
 CREATIVE_SYSTEM = _set(
     "storyteller novelist poet fiction fantasy narrator roleplay novel songwriter screenwriter "
@@ -271,7 +308,20 @@ SCREENPLAY = re.compile(
     r"\s{0,4}(?:INT\.|EXT\.|chapter (?:one|two|\d{1,3}|[ivx]{1,5})\b|title: |act [ivx1]{1,3}\b)",
     re.IGNORECASE,
 )
-ROLE = ("you are ", "you're ", "act as ", "i want you to act", "let's play", "be my ")
+EXPERTS = _set(
+    "assistant helpful expert professional specialist teacher tutor coach consultant advisor given"
+)
+GO_ON = _pairs("keep writing, keep going, go on, carry on, happens next, continue the, continue it")
+ROLE = (
+    "be a ",
+    "be an ",
+    "you are ",
+    "you're ",
+    "act as ",
+    "i want you to act",
+    "let's play",
+    "be my ",
+)
 # Narration: verbs of a tale's past, not of an encyclopedia's.
 NARRATIVE = _set(
     "had said saw came went stood looked knew thought felt told began heard turned walked opened "

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-__all__ = ["Excerpt", "excerpt", "instruction"]
+__all__ = ["Excerpt", "asides", "excerpt", "instruction"]
 
-_HEAD = 640
-_TAIL = 384
+_HEAD = 512
+_TAIL = 320
 _MAX_MESSAGES = 256
 _MAX_PARTS = 32
 _MAX_INSTRUCTION = 240
@@ -88,17 +88,23 @@ def _of_messages(messages: list[Any]) -> Excerpt:
     )
 
 
-def instruction(request: str) -> str:
-    """Return what a text says about another one that it quotes: its short first and last lines.
+def asides(request: str) -> list[str]:
+    """Return the first and last lines of a long text that are short beside it."""
+    lines = request.strip().split("\n")
+    ends = lines[:1] + lines[-1:] if len(lines) > 1 else []
+    return [line for line in ends if 0 < len(line) <= _MAX_INSTRUCTION]
 
-    The whole text if it is short, or has neither.
+
+def instruction(request: str) -> str:
+    """Return what a text says about another one that it quotes: its asides.
+
+    The whole text if it is short; its beginning and its end if it has none.
     """
     if len(request) <= 2 * _MAX_INSTRUCTION:
         return request
-    lines = request.strip().split("\n")
-    ends = lines[:1] + lines[-1:] if len(lines) > 1 else []
-    short = [line for line in ends if 0 < len(line) <= _MAX_INSTRUCTION]
-    return "\n".join(short) or request
+    if short := asides(request):
+        return "\n".join(short)
+    return request[:_MAX_INSTRUCTION] + "\n" + request[-_MAX_INSTRUCTION:]
 
 
 def _strings(content: Any) -> Iterator[str]:

@@ -40,7 +40,7 @@ from rayspec.planning.calibrate_machine import hardware, has_gpu, versions  # no
 from rayspec.planning.calibrate_prompts import Prompt  # noqa: E402
 from rayspec.planning.calibration import Calibration  # noqa: E402
 from rayspec.planning.scenarios import ALWAYS, NONE, ROUTED, Scenario, scenarios  # noqa: E402
-from rayspec.planning.simulate import LANES, make_engines, simulate  # noqa: E402
+from rayspec.planning.simulate import make_engines, simulate  # noqa: E402
 from rayspec.planning.traces import Trace  # noqa: E402
 from rayspec.planning.workload import Workload  # noqa: E402
 
@@ -89,7 +89,7 @@ def measured_times(answers: Sequence[Answer]) -> Times:
     }
 
 
-def trace_of(answers: Sequence[Answer], users: int, think_s: float) -> Trace:
+def trace_of(answers: Sequence[Answer], users: int) -> Trace:
     """Return the requests as they were, with the lengths that their answers had."""
     classes = tuple(dict.fromkeys(answer.workload for answer in answers))
     return Trace(
@@ -99,7 +99,6 @@ def trace_of(answers: Sequence[Answer], users: int, think_s: float) -> Trace:
         output_tokens=np.array([answer.output_tokens for answer in answers]),
         arrivals=np.empty(0),
         users=users,
-        think_s=think_s,
     )
 
 
@@ -107,16 +106,13 @@ def predicted_times(
     calibration: Calibration, scenario: Scenario, answers: Sequence[Answer], users: int
 ) -> Times:
     """Return what the simulator says of the same requests."""
-    outside = np.array([calibration.lanes[lane].overhead_s for lane in LANES])
-    # The engines do not see a request while it is outside of them.
-    trace = trace_of(answers, users, float(outside.mean()))
+    trace = trace_of(answers, users)
     found: dict[str, list[Any]] = {name: [] for name in METRICS}
     for seed in range(DRAWS):
         workload = Workload(trace, calibration.classes, seed)
         engines = make_engines(calibration, scenario.replicas, workload)
         run = simulate(workload, engines, scenario.make_policy)
-        times = run.ttft + outside[run.lane], run.tpot(workload), run.total + outside[run.lane]
-        for name, values in zip(METRICS, times, strict=True):
+        for name, values in zip(METRICS, (run.ttft, run.tpot(workload), run.total), strict=True):
             found[name].append(values[~np.isnan(values)])
     return {name: np.concatenate(values) for name, values in found.items()}
 
@@ -136,7 +132,7 @@ async def validate(
     model = await client.model()
     which = {scenario.name: scenario for scenario in scenarios(calibration, 1, 1)}
     bar = tqdm(total=len(requests) * len(options.policies) * len(options.users), unit="answer")
-    lines = []
+    lines: list[Line] = []
     for users in options.users:
         for policy in options.policies:
             bar.set_postfix_str(f"{users} users, {policy}")
@@ -204,8 +200,9 @@ def draw(lines: Sequence[Line], path: Path) -> None:
             axes.set_title(f"{policy}: {metric} (s)", fontsize=10)
             axes.set_xscale("log", base=2)
             axes.set_xticks(users, [str(number) for number in users])
-            axes.set_ylim(bottom=0)
             axes.grid(alpha=0.3)
+    for axes in grid[0]:
+        axes.set_ylim(bottom=0)  # columns share it, so only after the last was drawn
     grid[0][0].legend(fontsize=8)
     figure.supxlabel("users who wait for their answers", fontsize=10)
     figure.tight_layout()

@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from math import inf
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,9 @@ _EFFORT: Final[Mapping[Depth, Effort]] = {
     "quick": Effort(),
     "full": Effort(steps=32, seconds=2.0, answer_tokens=256),
 }
+_GIVE_UP_AFTER: Final = 3
+# Relative error of a fit from which on the machine was hardly idle.
+_SCATTER: Final = 0.1
 # Prompts that the made ones are cut from.
 _POOLED: Final = 32
 _DRAFT_TIMES: Final[Sequence[tuple[str, Mapping[str, str]]]] = (
@@ -173,25 +177,29 @@ class _Calibration:
     ) -> list[tuple[Cell, Result]]:
         results: list[tuple[Cell, Result]] = []
         too_many: dict[Lane, int] = {}
-        bar = tqdm(cells, unit="cell", disable=not self._options.progress)
-        with bar:
+        failures = 0
+        with tqdm(cells, unit="cell", disable=not self._options.progress) as bar:
             for number, cell in enumerate(bar):
+                if isinstance(cell, StepCell) and cell.batch >= too_many.get(cell.lane, inf):
+                    continue
                 result = partial.get(cell)
                 if result is None:
-                    if isinstance(cell, StepCell) and cell.batch >= too_many.get(
-                        cell.lane, cell.batch + 1
-                    ):
-                        continue
                     if self._over(cells[number:]):
                         break
                     bar.set_postfix_str(_label(cell), refresh=True)
-                    result = await meter.measure(cell)
-                    if "failed" in result and "full" not in result:
-                        result = await meter.measure(cell)  # a lane may have been away for a moment
+                    result = await _patiently(meter, cell)
                     partial.put(cell, result)
-                if "full" in result and isinstance(cell, StepCell):
-                    too_many[cell.lane] = min(cell.batch, too_many.get(cell.lane, cell.batch))
                 results.append((cell, result))
+                if isinstance(cell, StepCell) and "full" in result:
+                    too_many[cell.lane] = cell.batch
+                failures = failures + 1 if "failed" in result and "full" not in result else 0
+                if failures == _GIVE_UP_AFTER:
+                    raise ConfigError(
+                        "url",
+                        self._options.url,
+                        f"one cell after another fails ({result['failed']}); the same command goes "
+                        "on from here once the application answers",
+                    )
         return results
 
     def _over(self, left: Sequence[Cell]) -> bool:
@@ -243,7 +251,7 @@ class _Calibration:
         )
         others = sample_sum(scrape, "rayspec_requests_total") - subject.requests
         others -= self._client.requests
-        return Outcome(calibration, self._remarks(results, others))
+        return Outcome(calibration, self._remarks(results, residuals, others))
 
     def _seats(self, results: fit.Results, lane: Lane) -> int:
         """Return how many streams decode together, as far as it was seen."""
@@ -254,7 +262,9 @@ class _Calibration:
         )
         return fit.largest_batch(results, lane) if full else limit
 
-    def _remarks(self, results: fit.Results, others: float) -> list[str]:
+    def _remarks(
+        self, results: fit.Results, residuals: Mapping[str, float], others: float
+    ) -> list[str]:
         remarks = []
         if not self._options.limits.known:
             remarks.append(
@@ -263,9 +273,22 @@ class _Calibration:
             )
         if failed := [result["failed"] for _, result in results if "failed" in result]:
             remarks.append(f"{len(failed)} of {len(results)} cells gave nothing: {failed[0]}")
+        if scattered := [name for name, error in residuals.items() if error > _SCATTER]:
+            remarks.append(
+                f"what was measured scatters ({', '.join(scattered)}): was the machine busy? A "
+                "full calibration looks three times"
+            )
         if others > 0:
             remarks.append(f"{others:.0f} requests of others ran meanwhile: times are too long")
         return remarks
+
+
+async def _patiently(meter: Meter, cell: Cell) -> Result:
+    """Measure a cell, twice if need be: a lane may be away for a moment."""
+    result = await meter.measure(cell)
+    if "failed" in result and "full" not in result:
+        return await meter.measure(cell)
+    return result
 
 
 def _spread(prompts: Sequence[Prompt], most: int) -> Sequence[Prompt]:

@@ -101,8 +101,8 @@ def draw(calibration: Calibration, path: Path) -> None:
         axes.set_title(f"{name}: {where}", fontsize=10)
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter("{x:.0f}")
-        axes.set_ylim(bottom=0)
         axes.grid(alpha=0.3)
+    grid.flat[0].set_ylim(bottom=0)  # all share it, so only after the last was drawn
     for axes in grid.flat[len(names) :]:
         axes.set_visible(False)
     grid.flat[0].legend(fontsize=8)

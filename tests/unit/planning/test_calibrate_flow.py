@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from rayspec.errors import ConfigError, Unavailable
+from rayspec.errors import ConfigError
 from rayspec.planning.calibrate import Options, calibrate
 from rayspec.planning.calibrate_client import Client, sample_sum
 from rayspec.planning.calibrate_limits import LaneLimits, Limits
@@ -149,7 +149,8 @@ async def test_one_file_with_everything(app: Application, options: Options) -> N
     assert (calibration.model, calibration.draft) == ("tiny", "ngram")
     assert calibration.k_tiers == [0, 2, 4]
     assert calibration.draft_s == pytest.approx(250e-6)
-    assert list(outcome.remarks) == []
+    # Times of a made-up engine scatter; nothing else is to be said.
+    assert [remark for remark in outcome.remarks if "scatters" not in remark] == []
     for lane, profile in calibration.lanes.items():
         measured = {(step.batch, step.k) for step in profile.steps}
         tiers = (0, 2, 4) if lane is Lane.SPECULATIVE else (0,)
@@ -252,7 +253,7 @@ async def test_an_application_that_breaks_says_what_it_said(
     app: Application, options: Options
 ) -> None:
     app.broken_after = 8
-    with pytest.raises((ConfigError, Unavailable), match="status 503"):
+    with pytest.raises(ConfigError, match=r"one cell after another fails .*status 503"):
         await calibrate(options, Client(URL, app))
 
 

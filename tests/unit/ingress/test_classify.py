@@ -3,12 +3,14 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
+from statistics import fmean
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from load_tests.bench_classify import confusion
 from rayspec.errors import BadRequest
 from rayspec.ingress.classify import BUILTIN_CLASSES, Classification, ClassRule, classify
 from tests.support.classified import TOOL, Body, chat, labelled, prompt, turns
@@ -23,7 +25,27 @@ def test_the_labelled_set_has_every_class_in_both_splits() -> None:
     for split in ("dev", "test"):
         counts = Counter(each.label for each in labelled(split))
         assert set(counts) == set(BUILTIN_CLASSES)
-        assert min(counts.values()) >= 30
+        assert min(counts.values()) >= 20
+
+
+def test_requests_that_nobody_tuned_for_get_their_class() -> None:
+    # Accuracy 0.808 and macro F1 0.826 when `test` was written and scored; 0.450 and 0.467 with the
+    # classifier before.
+    found = confusion(labelled("test"))
+
+    assert found.accuracy >= 0.79
+    assert fmean(found.scores(name).f1 for name in BUILTIN_CLASSES) >= 0.8
+
+
+def test_requests_that_the_word_lists_were_made_with_keep_their_class() -> None:
+    assert confusion(labelled("dev")).accuracy >= 0.97
+
+
+def test_a_named_class_is_nearly_always_right() -> None:
+    # In doubt a request is chat: what is not chat should be what it is called.
+    found = confusion([*labelled("dev"), *labelled("test")])
+
+    assert all(found.scores(name).precision >= 0.95 for name in BUILTIN_CLASSES if name != "chat")
 
 
 def test_no_request_is_in_both_splits() -> None:

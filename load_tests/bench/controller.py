@@ -192,10 +192,10 @@ class Controller:
         if address is None:
             plain: dict[str, Any] = engine.call("measure", *arguments)
             return plain
-        before = engine.call("status")
+        before, drafted = engine.call("status"), client.stats(address)
         sample: dict[str, Any] = engine.call("measure", *arguments)
         sample["link"] = link_reading(before, engine.call("status"), sample["rows"], turn.k)
-        sample["draft"] = draft_reading(client.stats(address))
+        sample["draft"] = draft_reading(drafted, client.stats(address))
         return sample
 
     def close(self) -> None:

@@ -31,14 +31,20 @@ def link_reading(
     return reading
 
 
-def draft_reading(stats: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the times of the newest rounds, in µs; `draft_p50_us` is one whole round.
+def draft_reading(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the draft's rounds took between two answers about its statistics, in µs.
 
-    A draft on a GPU measures its rounds there, where the host's clock sees launches only.
+    `round_us` is the mean of a whole round. A draft on a GPU measures it there, where the host's
+    clock sees launches only; of one on the host it is the median of the newest rounds, some of
+    which may be older.
     """
-    reading = {name: value for name, value in stats.items() if name.endswith("_us")}
-    device = stats.get("on_device") or {}
-    reading |= {name: value for name, value in device.items() if name.endswith("_us")}
-    if device.get("round_p50_us"):
-        reading["draft_p50_us"] = device["round_p50_us"]
-    return reading
+    old, new = before.get("on_device") or {}, after.get("on_device") or {}
+    rounds = new.get("rounds_drafted", 0) - old.get("rounds_drafted", 0)
+    if not rounds:
+        return {"round_us": after["draft_p50_us"]}
+    return {
+        "round_us": (new["round_sum_us"] - old["round_sum_us"]) / rounds,
+        "ahead": (new["rounds_ahead"] - old["rounds_ahead"]) / rounds,
+        "rows_not_ready": new["rows_not_ready"] - old["rows_not_ready"],
+        "launch_p50_us": new["launch_p50_us"],
+    }

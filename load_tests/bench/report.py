@@ -133,7 +133,7 @@ def losses(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
         if free is None or plain is None:
             continue
         step, free_step, plain_step = (1e3 * r["step_ms"] for r in (row, free, plain))
-        draft = row.get("draft", {}).get("draft_p50_us", 0.0)
+        draft = row.get("draft", {}).get("round_us", 0.0)
         waited, free_waited = (r.get("link", {}).get("wait_us") for r in (row, free))
         if waited is None or free_waited is None:
             waited, free_waited = draft, 0.0

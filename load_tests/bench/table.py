@@ -104,7 +104,7 @@ def _flat(row: Mapping[str, Any]) -> dict[str, Any]:
         "misses": link.get("misses"),
         "skipped": link.get("skipped"),
         "coverage": link.get("coverage"),
-        "round_us": draft.get("draft_p50_us"),
+        "round_us": draft.get("round_us"),
         "floor_us": draft.get("floor_us"),
     }
 

@@ -68,7 +68,8 @@ class DraftServerSpec:
 class RoundStats:
     """What rounds on a device counted; all zeros for drafts that are made on the host.
 
-    `round` and `step` are device time, of a whole round and by draft; `launch` is host time from
+    `round` and `step` are device time, of a whole round and by draft, of the `rounds_drafted` that
+    drafted at all; `launch` is host time from
     seeing a frame to having started its round, of all but the `rounds_ahead` that were launched
     before their frame was there. `rows_not_ready` counts rows of steps that got no
     drafts, `prefill_pieces` pieces of prefill, `rows_waiting` sequences without a KV cache.
@@ -77,6 +78,8 @@ class RoundStats:
     round_ewma_us: float = 0.0
     round_p50_us: float = 0.0
     round_p99_us: float = 0.0
+    round_sum_us: float = 0.0
+    rounds_drafted: int = 0
     step_ewma_us: float = 0.0
     step_p50_us: float = 0.0
     launch_p50_us: float = 0.0

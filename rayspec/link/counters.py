@@ -12,16 +12,20 @@ _EWMA_WEIGHT = 0.1
 
 
 class Timing:
-    """Running mean and recent percentiles of a duration."""
+    """Running mean, recent percentiles, and the sum of all of a duration."""
 
     def __init__(self) -> None:
         self._recent: deque[float] = deque(maxlen=_WINDOW)
         self.ewma_us = 0.0
+        self.count = 0
+        self.total_us = 0.0
 
     def add(self, us: float) -> None:
         """Take up one measurement."""
         self.ewma_us += (us - self.ewma_us) * (_EWMA_WEIGHT if self._recent else 1.0)
         self._recent.append(us)
+        self.count += 1
+        self.total_us += us
 
     def percentile(self, q: float) -> float:
         """Return the q-quantile (0..1) of the recent measurements, 0 when there is none."""

@@ -111,6 +111,13 @@ class DevicePeer(PeerBase):
         self._ahead = _Ahead(started, place, told)
         return True
 
+    def receive(self) -> bool:
+        """Receive the next frame that was announced; False if there is none."""
+        if self._path.due() is None:
+            return False
+        self._path.post()
+        return True
+
     def cut(self) -> None:
         """End a round's wait for a frame that does not come any more."""
         self._path.cut()

@@ -257,6 +257,8 @@ class RoundsEngine:
             round_ewma_us=counters.round.ewma_us,
             round_p50_us=counters.round.percentile(0.5),
             round_p99_us=counters.round.percentile(0.99),
+            round_sum_us=counters.round.total_us,
+            rounds_drafted=counters.round.count,
             step_ewma_us=counters.step.ewma_us,
             step_p50_us=counters.step.percentile(0.5),
             launch_p50_us=counters.launch.percentile(0.5),

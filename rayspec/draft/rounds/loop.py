@@ -137,22 +137,22 @@ class RoundsLoop(Loop[DevicePeer]):
         if not moved:
             moved = self._engine.work()
         if not moved:
-            moved = self._look_ahead(peers)
+            moved = self._expect(peers)
         return moved
 
-    def _look_ahead(self, peers: list[DevicePeer]) -> bool:
-        """Launch the next round of the only target that has sequences, before its frame is there.
+    def _expect(self, peers: list[DevicePeer]) -> bool:
+        """Receive what is announced, and launch the round of the only target that has sequences.
 
         With more than one the others' rounds would wait for that frame, too.
         """
         live = [peer for peer in peers if len(peer.mirror)]
-        if len(live) != 1:
-            return False
-        try:
-            return live[0].look_ahead()
-        except Exception as error:
-            self._give_up(live[0], error)
-            return True
+        moved = False
+        for peer in peers:
+            try:
+                moved |= peer.look_ahead() if live == [peer] else peer.receive()
+            except Exception as error:
+                self._give_up(peer, error)
+        return moved
 
     def _rest(self, seconds: float) -> None:
         if seconds >= _REST_S:

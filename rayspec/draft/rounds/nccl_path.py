@@ -161,9 +161,7 @@ class NcclPath:
             self._sent[at].record(self._tx)
 
     def pump(self) -> None:
-        """Post the receive of an announced frame, which is mostly still being computed."""
-        if self.due() is not None:
-            self.post()
+        """Nothing to do: receives are posted one by one, and replies leave by themselves."""
 
     def cut(self) -> None:
         """Abort the groups; buffers and streams stay until `abort`."""

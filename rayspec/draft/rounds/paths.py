@@ -71,7 +71,7 @@ class FramePath(Protocol):
         """Send a reply once the event `packed` is reached."""
 
     def pump(self) -> None:
-        """Do what is due and not urgent: post receives, hand over replies."""
+        """Do what is due and not urgent: hand over replies."""
 
     def cut(self) -> None:
         """End what is pending on the target; a frame that never came is empty then."""

@@ -74,8 +74,8 @@ def test_the_quickest_k_is_reported() -> None:
 def test_losses_add_up_to_the_step() -> None:
     samples = [
         sample("plain", 5.0),
-        sample("verify-only", 5.5, 3.0, link=link(200.0), draft={"draft_p50_us": 10.0}),
-        sample("rayspec", 6.5, 3.0, link=link(1100.0), draft={"draft_p50_us": 1000.0}),
+        sample("verify-only", 5.5, 3.0, link=link(200.0), draft={"round_us": 10.0}),
+        sample("rayspec", 6.5, 3.0, link=link(1100.0), draft={"round_us": 1000.0}),
     ]
     (loss,) = report.losses(report.results(samples, GPUS))
     parts = {name: round(loss[name]) for name in ("plain", "verify", "draft", "link", "rest")}
@@ -93,17 +93,27 @@ def test_readings_are_differences_per_step() -> None:
 
 
 def test_rounds_are_timed_on_the_device_where_there_is_one() -> None:
-    assert draft_reading({"draft_p50_us": 30.0, "links": 1}) == {"draft_p50_us": 30.0}
-    on_device = {"round_p50_us": 900.0, "rows_used": 3}
-    reading = draft_reading({"draft_p50_us": 30.0, "on_device": on_device})
-    assert reading == {"draft_p50_us": 900.0, "round_p50_us": 900.0}
+    host = {"draft_p50_us": 30.0, "links": 1}
+    assert draft_reading(host, host) == {"round_us": 30.0}
+
+    def stats(rounds: int, total_us: float, ahead: int) -> dict[str, Any]:
+        device = {"rounds_drafted": rounds, "round_sum_us": total_us, "rounds_ahead": ahead}
+        return {**host, "on_device": {**device, "rows_not_ready": ahead, "launch_p50_us": 7.0}}
+
+    # What was drafted before the measurement has no part in it.
+    assert draft_reading(stats(100, 9e6, 0), stats(110, 9e6 + 8000.0, 5)) == {
+        "round_us": 800.0,
+        "ahead": 0.5,
+        "rows_not_ready": 5,
+        "launch_p50_us": 7.0,
+    }
 
 
 def full_report() -> dict[str, Any]:
     samples = [
         sample("plain", 5.0),
         sample("verify-only", 5.5, 3.0, link=link(200.0)),
-        sample("rayspec", 6.5, 3.0, link=link(900.0), draft={"draft_p50_us": 1e3, "floor_us": 580}),
+        sample("rayspec", 6.5, 3.0, link=link(900.0), draft={"round_us": 1e3, "floor_us": 580}),
     ]
     rows = report.results(samples, GPUS)
     return {

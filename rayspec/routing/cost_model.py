@@ -33,6 +33,8 @@ Acceptance = float | Sequence[float]
 """The probability that a draft token is accepted given that those before it were: one for all
 positions, or one per position, whose last holds for all after it."""
 
+_MAX_NEWTON = 20
+
 
 def expected_tokens(acceptance: Acceptance, k: int) -> float:
     """Return the mean tokens of a step with `k` draft tokens, 1 to k + 1.
@@ -55,14 +57,18 @@ def breakeven_acceptance(speculative_s: float, plain_s: float, k: int) -> float 
         return 0.0
     if k < 1 or plain_s <= 0 or speculative_s > plain_s * (k + 1):
         return None
-    low, high = 0.0, 1.0
-    for _ in range(50):
-        middle = (low + high) / 2
-        if expected_tokens(middle, k) * plain_s < speculative_s:
-            low = middle
-        else:
-            high = middle
-    return high
+    # Newton's steps on 1 + a + … + a^k, which is convex: from 1 they fall to the root.
+    ratio, found = speculative_s / plain_s, 1.0
+    for _ in range(_MAX_NEWTON):
+        tokens, slope = 1.0, 0.0
+        for _ in range(k):
+            slope = slope * found + tokens
+            tokens = tokens * found + 1
+        step = (tokens - ratio) / slope
+        found -= step
+        if step < 1e-9:
+            break
+    return min(max(found, 0.0), 1.0)
 
 
 @dataclass(frozen=True, slots=True)

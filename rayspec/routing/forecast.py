@@ -117,6 +117,8 @@ def _predict(
         backlog_tokens=view.backlog / max(view.replicas, 1),
         coverage=coverage,
     )
+    if not curve.overhead_s:
+        return prediction
     return replace(
         prediction,
         ttft_s=prediction.ttft_s + curve.overhead_s,

@@ -120,9 +120,10 @@ class Ledger:
     def view(self, lane: Lane) -> LaneView:
         """Return what is known of `lane` now."""
         now = self._clock()
-        self._reports = {
-            key: report for key, report in self._reports.items() if self._fresh(report, now)
-        }
+        if not all(self._fresh(report, now) for report in self._reports.values()):
+            self._reports = {
+                key: report for key, report in self._reports.items() if self._fresh(report, now)
+            }
         fresh = [r.snapshot for r in self._reports.values() if r.snapshot.lane is lane]
         running = sum(s.running for s in fresh)
         profiles = self.profiles(lane)
@@ -143,7 +144,7 @@ class Ledger:
         """Return what the replicas of `lane` have measured of themselves."""
         return tuple(
             report.snapshot.profile
-            for (of, _), report in sorted(self._reports.items())
+            for (of, _), report in self._reports.items()
             if of is lane and report.snapshot.profile is not None
         )
 

@@ -27,7 +27,7 @@ class DecisionLog:
         self._next = float("-inf")
 
     def decided(self, decision: Decision, label: str, loads: Loads) -> None:
-        """Log a decision; `label` is its class's bounded name, `loads` tells who is in the lanes."""
+        """Log a decision; `label` bounds its class's name, `loads` tells the lanes' sequences."""
         level = logging.DEBUG
         if (now := self._clock()) >= self._next:
             level = logging.INFO

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rayspec.config import SpeculationSpec, derive, parse
+from rayspec.errors import ConfigError
 from rayspec.ingress.classify import ClassRule
 from rayspec.routing.policy import ClassPolicy
+from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import Lane, Speculation
 
 ARGS: dict[str, Any] = {
@@ -202,3 +206,70 @@ def test_engines_on_the_cpu_keep_the_environment_as_configured() -> None:
     assert app.plain is not None
     assert not app.speculative.env
     assert not app.plain.env
+
+
+def calibration(path: Path, **changes: Any) -> str:
+    steps = [{"batch": 1, "k": 0, "context": 100, "seconds": 0.01}]
+    lane = {"steps": steps, "prefill": {"base_s": 0.0, "per_token_s": 1e-4}, "max_num_seqs": 64}
+    content: dict[str, Any] = {
+        "created": "2026-11-26T12:00:00",
+        "model": "smollm2",
+        "k_tiers": [0, 5],
+        "lanes": {"speculative": {**lane, "contention": 1.5, "overhead_s": 0.02}, "plain": lane},
+        "classes": {"code": {"acceptance": [0.8, 0.7], "prompt_tokens": 900}},
+    }
+    file = path / "calibration.json"
+    file.write_text(json.dumps(content | changes))
+    return str(file)
+
+
+def routed(path: str) -> dict[str, Any]:
+    return {**ARGS, "routing": {"calibration": path}}
+
+
+def test_a_calibration_reaches_the_router(tmp_path: Path) -> None:
+    app = derive(parse(routed(calibration(tmp_path))), has_gpu=False)
+    measured = pickle.loads(pickle.dumps(app)).ingress.policy.measured
+
+    assert measured.costs[Lane.PLAIN].steps.seconds(1, 0, 100) == pytest.approx(0.01)
+    assert measured.contention == {Lane.SPECULATIVE: 1.5, Lane.PLAIN: 1.0}
+    assert measured.overhead_s[Lane.SPECULATIVE] == 0.02
+    assert measured.classes["code"].acceptance == (0.8, 0.7)
+    assert measured.classes["code"].lengths == Lengths(900, 128)
+    assert app.ingress.policy.k_tiers == (0, 1, 3, 5)
+
+
+@pytest.mark.parametrize(
+    ("changes", "remedy"),
+    [
+        ({"model": "other"}, "is of other; calibrate smollm2"),
+        ({"format": 9}, "measure again"),
+        ({"k_tiers": []}, "k_tiers"),
+    ],
+)
+def test_a_calibration_that_does_not_fit_is_one_line(
+    tmp_path: Path, changes: dict[str, Any], remedy: str
+) -> None:
+    with pytest.raises(ConfigError, match=remedy) as error:
+        derive(parse(routed(calibration(tmp_path, **changes))), has_gpu=False)
+
+    assert "\n" not in str(error.value)
+
+
+def test_a_calibration_without_one_of_the_lanes_is_refused(tmp_path: Path) -> None:
+    content = json.loads(Path(calibration(tmp_path)).read_text())
+    del content["lanes"]["plain"]
+    with pytest.raises(ConfigError, match="lacks the plain lane"):
+        derive(parse(routed(calibration(tmp_path, lanes=content["lanes"]))), has_gpu=False)
+
+
+def test_a_calibration_that_is_not_there_is_refused() -> None:
+    with pytest.raises(ConfigError, match="cannot be read"):
+        derive(parse(routed("/nowhere/calibration.json")), has_gpu=False)
+
+
+def test_without_a_speculative_lane_there_is_nothing_to_choose() -> None:
+    policy = derive(parse({"model": "m", "plain": {}}), has_gpu=False).ingress.policy
+
+    assert (policy.k_tiers, policy.measured) == ((), None)
+    assert policy.max_speculative_concurrency is None

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,7 +13,16 @@ from rayspec.engine.messages import Begin, Call, End, Generation
 from rayspec.errors import Overloaded, Unavailable
 from rayspec.ingress.lanes import LaneDown, LaneFull
 from rayspec.ingress.relay import Relay, RequestTimeout
-from rayspec.routing import Decision, EngineSnapshot, Lane, PolicySpec, RequestView, Router
+from rayspec.routing import (
+    Decision,
+    EngineProfile,
+    EngineSnapshot,
+    Lane,
+    PolicySpec,
+    RequestView,
+    Router,
+)
+from rayspec.routing.cost_model import PrefillTimes, StepPoint
 from rayspec.routing.types import Speculation
 from rayspec.telemetry.metrics import IngressMetrics
 
@@ -61,7 +71,7 @@ class Bench:
 
     def __init__(self, timeout_s: float | None = None, **scripts: list[Script]) -> None:
         self.lanes = {Lane(name): ScriptedLane(*lane) for name, lane in scripts.items()}
-        self.router = Router(PolicySpec(), tuple(self.lanes), lambda: 0.0)
+        self.router = Router(PolicySpec(k_tiers=(0, 4)), tuple(self.lanes), lambda: 0.0)
         self.metrics = IngressMetrics()
         self.relay = Relay(self.lanes, self.router, self.metrics, timeout_s=timeout_s)
 
@@ -97,6 +107,7 @@ async def test_whole_answer_with_headers_that_say_why() -> None:
     assert response.headers["x-rayspec-lane"] == "speculative"
     assert response.headers["x-rayspec-class"] == "chat"
     assert response.headers["x-rayspec-reason"].startswith("default")
+    assert "x-rayspec-predicted" not in response.headers
     bench.check_empty()
 
 
@@ -108,6 +119,62 @@ async def test_stream_is_passed_on_and_settled_at_its_end() -> None:
     assert bench.router.ledger.in_flight(S) == 1
     assert await read(response) == b"data: 1\n\ndata: 2\n\n"
     bench.check_empty()
+
+
+def measured(lane: Lane, seconds: float) -> EngineSnapshot:
+    points = tuple(StepPoint(1, k, 100, seconds) for k in ((0, 4) if lane is S else (0,)))
+    return replace(
+        snapshot(lane), profile=EngineProfile(points, PrefillTimes(0.001, 0.00001), 16, 2048)
+    )
+
+
+async def test_predictions_are_told_and_compared_with_what_happened() -> None:
+    bench = Bench(speculative=[answer(S, b"x")], plain=[])
+    bench.router.observe(measured(S, 0.01))
+    bench.router.observe(measured(P, 0.02))
+    response = await bench.ask(replace(CHAT, max_tokens=10))
+
+    assert response.headers["x-rayspec-reason"].startswith("faster speculative ")
+    predicted = dict(part.split("=") for part in response.headers["x-rayspec-predicted"].split())
+    assert list(predicted) == ["speculative", "plain", "k"]
+    assert predicted["k"] == "4"
+    assert predicted["plain"].endswith("ms")
+    labels = {"lane": "speculative", "workload_class": "chat"}
+    value = bench.metrics.registry.get_sample_value
+    assert value("rayspec_predicted_latency_seconds_count", labels) == 1
+    assert value("rayspec_measured_latency_seconds_count", labels) == 1
+    assert value("rayspec_prediction_ratio_count", {"lane": "speculative"}) == 1
+    assert value("rayspec_believed_acceptance", {"workload_class": "chat"}) == 0.6
+    bench.check_empty()
+
+
+async def test_steps_without_a_draft_teach_what_the_class_gets() -> None:
+    # 30 tokens, 5 of them drafts and one from the prompt: 24 steps, 4 of them with drafts.
+    generation = Generation(3, 30, steps=4, drafted=16, accepted=5, by_accepted=(1, 1, 2, 0, 0))
+    end = End(generation, snapshot(S))
+    lost = End(generation, replace(snapshot(S), attached=False))
+    begin = Begin(200, JSON, snapshot(S))
+    bench = Bench(speculative=[[begin, b"x", lost], [begin, b"x", end]], plain=[])
+
+    await bench.ask()
+    positions = bench.router.acceptance.estimate("chat").positions
+    assert (positions[0].mean, positions[0].trials) == (0.75, 4)
+    await bench.ask()
+    positions = bench.router.acceptance.estimate("chat").positions
+    assert (positions[0].mean, positions[0].trials) == (6 / 28, 28)
+
+
+async def test_a_request_whose_answer_began_waits_for_no_prefill() -> None:
+    script = answer(S, b"data: 1\n\n", b"data: 2\n\n", headers=SSE)
+    bench = Bench(speculative=[script], plain=[])
+    response = await bench.ask(replace(CHAT, body_bytes=4000))
+    assert isinstance(response, StreamingResponse)
+    assert bench.router.ledger.view(S).backlog == 1000
+
+    chunks: Any = response.body_iterator
+    await anext(chunks)
+    assert bench.router.ledger.view(S).backlog == 0
+    await chunks.aclose()
 
 
 async def test_acceptance_is_learnt() -> None:

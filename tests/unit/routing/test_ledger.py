@@ -7,7 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rayspec.routing.ledger import Ledger, Ticket
-from rayspec.routing.types import Decision, EngineSnapshot, Lane, LaneView, Outcome, Rule
+from rayspec.routing.types import (
+    Decision,
+    EngineProfile,
+    EngineSnapshot,
+    Lane,
+    LaneView,
+    Outcome,
+    Rule,
+)
 from tests.support.clock import Clock
 from tests.support.properties import quick
 
@@ -147,3 +155,59 @@ def test_memory_of_made_up_classes_is_bounded(ledger: Ledger) -> None:
 
     assert len(ledger._in_flight) == 0
     assert len(ledger._histories) <= 1024
+
+
+def test_history_knows_where_a_class_is_and_how_often_it_was_measured(ledger: Ledger) -> None:
+    for lane, rule in (
+        (Lane.SPECULATIVE, Rule.FASTER),
+        (Lane.PLAIN, Rule.EXPLORE),
+        (Lane.PLAIN, Rule.OVERRIDE),
+    ):
+        ledger.remember("chat", Decision(lane, "chat", f"{rule} for a reason"))
+
+    history = ledger.history("chat")
+    assert (history.turns, history.lane) == (2, Lane.SPECULATIVE)
+
+
+def test_context_is_weighed_by_the_running_sequences(ledger: Ledger) -> None:
+    ledger.observe(replace(SNAPSHOT, running=1, context=1000.0))
+    ledger.observe(replace(SNAPSHOT, replica="b", running=3, context=200.0))
+
+    assert ledger.view(Lane.SPECULATIVE).context == 400.0
+
+
+def test_prompts_are_a_backlog_until_an_engine_could_tell(ledger: Ledger, clock: Clock) -> None:
+    first = ledger.admit(SPECULATIVE, prompt_tokens=100)
+    second = ledger.admit(SPECULATIVE, prompt_tokens=40)
+    assert ledger.view(Lane.SPECULATIVE).backlog == 140
+    assert ledger.view(Lane.PLAIN).backlog == 0
+
+    ledger.start(second)
+    assert ledger.view(Lane.SPECULATIVE).backlog == 100
+    ledger.observe(replace(SNAPSHOT, backlog=300))
+    assert ledger.view(Lane.SPECULATIVE).backlog == 300
+
+    ledger.observe(replace(SNAPSHOT, backlog=0))
+    clock.advance(1.5)
+    assert ledger.view(Lane.SPECULATIVE).backlog == 0
+    third = ledger.admit(SPECULATIVE, prompt_tokens=7)
+    ledger.finish(third)
+    assert ledger.view(Lane.SPECULATIVE).backlog == 0
+    assert first.open
+
+
+def test_profiles_and_experts_of_a_lane(ledger: Ledger) -> None:
+    profile = EngineProfile(experts=8)
+    ledger.observe(replace(SNAPSHOT, profile=profile))
+    ledger.observe(replace(SNAPSHOT, replica="b"))
+
+    assert ledger.profiles(Lane.SPECULATIVE) == (profile,)
+    assert ledger.profiles(Lane.PLAIN) == ()
+    assert ledger.view(Lane.SPECULATIVE).experts == 8
+
+
+def test_loads_are_those_that_decisions_see(ledger: Ledger) -> None:
+    ledger.observe(SNAPSHOT)
+    ledger.admit(PLAIN)
+
+    assert ledger.loads() == {Lane.SPECULATIVE: 4, Lane.PLAIN: 1}

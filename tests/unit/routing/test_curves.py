@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import pytest
+
+from rayspec.routing.cost_model import LaneCost, PrefillTimes, StepPoint, StepTimes
+from rayspec.routing.curves import Curves, Measured, lane_curve
+from rayspec.routing.types import EngineProfile, Lane
+
+S, P = Lane.SPECULATIVE, Lane.PLAIN
+FIT = PrefillTimes(0.01, 0.001)
+SLOWER = PrefillTimes(0.03, 0.003)
+
+
+def points(scale: float, *batches: int) -> tuple[StepPoint, ...]:
+    return tuple(StepPoint(batch, 0, 100, scale * batch) for batch in batches)
+
+
+CALIBRATED = Measured(
+    {P: LaneCost(StepTimes(points(1.0, 1, 4, 16)), FIT, 64, 512)}, {P: 1.5}, {P: 0.02}
+)
+ONLINE = EngineProfile(points(2.0, 4), SLOWER, 32, 256)
+
+
+def test_nothing_is_known_before_anything_was_measured() -> None:
+    assert lane_curve(P, [], None) is None
+    assert lane_curve(P, [EngineProfile()], None) is None
+    assert lane_curve(P, [replace(ONLINE, prefill=None)], None) is None
+    assert lane_curve(S, [], CALIBRATED) is None
+
+
+def test_engines_alone() -> None:
+    curve = lane_curve(P, [ONLINE, replace(ONLINE, steps=points(4.0, 4), prefill=FIT)], None)
+
+    assert curve is not None
+    assert curve.online
+    assert curve.alone is curve.contended
+    assert curve.alone.steps.seconds(4, 0, 100) == pytest.approx(12.0)  # the mean of both
+    assert curve.alone.prefill.base_s == pytest.approx(0.02)
+    assert (curve.alone.max_num_seqs, curve.alone.chunk_tokens) == (32, 256)
+
+
+def test_a_calibration_alone() -> None:
+    curve = lane_curve(P, [EngineProfile()], CALIBRATED)
+
+    assert curve is not None
+    assert not curve.online
+    assert curve.overhead_s == 0.02
+    assert curve.alone.steps.seconds(16, 0, 100) == pytest.approx(16.0)
+    assert curve.contended.steps.seconds(16, 0, 100) == pytest.approx(24.0)
+    assert curve.alone.prefill == FIT
+    assert curve.contended.prefill.per_token_s == pytest.approx(0.0015)
+
+
+def test_engines_correct_a_calibration_at_every_load() -> None:
+    curve = lane_curve(P, [ONLINE], CALIBRATED)
+
+    assert curve is not None
+    assert curve.online
+    assert curve.alone.steps.seconds(4, 0, 100) == pytest.approx(8.0)  # as measured
+    assert curve.alone.steps.seconds(16, 0, 100) == pytest.approx(32.0)  # twice as slow, too
+    assert curve.alone.prefill == SLOWER
+    assert curve.alone.max_num_seqs == 64
+    # What engines measured has the other lane's load in it.
+    assert curve.contended.steps.seconds(4, 0, 100) == pytest.approx(8.0)
+
+
+def test_a_wild_measurement_does_not_bend_the_whole_calibration() -> None:
+    curve = lane_curve(P, [replace(ONLINE, steps=points(100.0, 4))], CALIBRATED)
+
+    assert curve is not None
+    assert curve.alone.steps.seconds(16, 0, 100) == pytest.approx(48.0)
+
+
+def test_a_curve_is_built_once_and_outlives_its_replicas() -> None:
+    curves = Curves()
+    first = curves.curve(P, (ONLINE,))
+
+    assert curves.curve(P, (pickle.loads(pickle.dumps(ONLINE)),)) is first
+    assert curves.curve(P, ()) is first
+    assert curves.curve(P, (replace(ONLINE, steps=points(3.0, 4)),)) is not first
+    assert curves.curve(S, ()) is None
+
+
+def test_a_calibration_travels_to_other_processes() -> None:
+    copy = pickle.loads(pickle.dumps(CALIBRATED))
+
+    assert copy.costs[P].steps.seconds(4, 0, 100) == pytest.approx(4.0)

@@ -25,7 +25,8 @@ def calibrate(
         Path | None,
         typer.Option(
             help='JSON lines, {"class": …, "prompt": …} or bodies of OpenAI requests: what your '
-            "users ask. By default a few built-in ones."
+            "users ask. Answers end at `max_tokens` of the body, else at 256 tokens (96 with "
+            "--quick). By default a few built-in ones."
         ),
     ] = None,
     quick: Annotated[
@@ -72,6 +73,8 @@ def calibrate(
         budget_s=budget_s,
         progress=progress,
     )
+    if app:
+        typer.echo(f"starting {app}; this takes a while", err=True)
     with StartedApp(app, url) if app else nullcontext():
         outcome = asyncio.run(measure(options))
     _report(outcome, out)

@@ -85,6 +85,8 @@ async def calibrate(options: Options, client: Client | None = None) -> Outcome:
     What was measured before a failure or an interruption is kept beside `options.out`: the same
     call goes on from there.
     """
+    if not options.out.resolve().parent.is_dir():
+        raise ConfigError("out", str(options.out), "its folder does not exist")
     client = client or Client(options.url)
     try:
         return await _Calibration(options, client).run()

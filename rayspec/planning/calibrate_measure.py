@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from rayspec.errors import Overloaded, RequestError, Unavailable
 from rayspec.planning.calibrate_cells import Cell, ClassCell, ContentionCell, PrefillCell, StepCell
-from rayspec.planning.calibrate_client import Client, Reply, sample_sum
+from rayspec.planning.calibrate_client import Chunk, Client, Reply, sample_sum
 from rayspec.planning.calibrate_prompts import Prompt, TokenPool
 from rayspec.planning.calibrate_window import common, steady_steps, step_window
 from rayspec.routing.types import Lane
@@ -89,17 +89,7 @@ class Meter:
         """Let `batch` streams of each lane decode until enough of their steps were seen."""
         replies = {lane: [Reply() for _ in range(cell.batch)] for lane in drafts}
         streams = [reply.chunks for group in replies.values() for reply in group]
-        enough = asyncio.Event()
-
-        def look() -> None:
-            span = common(streams)
-            if (
-                span is not None
-                and span[1] - span[0] >= self._effort.seconds
-                and steady_steps(streams) >= self._effort.steps
-            ):
-                enough.set()
-
+        watch = _Watch(streams, self._effort)
         before = await self._drafted(drafts)
         room = self._max_len - cell.context - max(drafts.values()) - 1
         answers = [
@@ -109,7 +99,7 @@ class Meter:
                     lane=lane,
                     k=k if lane is Lane.SPECULATIVE else None,
                     into=reply,
-                    on_chunk=look,
+                    on_chunk=watch.look,
                 )
             )
             for lane, k in drafts.items()
@@ -117,7 +107,7 @@ class Meter:
                 self._pool.repeat(cell.batch, cell.context), replies[lane], strict=True
             )
         ]
-        await _until(enough, answers)
+        await _until(watch.enough, answers)
         span = common(streams)
         windows = {
             lane: step_window([r.chunks for r in group], [cell.context] * cell.batch, within=span)
@@ -196,6 +186,35 @@ class Meter:
             "ignore_eos": True,
             "temperature": 0,
         }
+
+
+class _Watch:
+    """Looks at streams that grow until they have decoded together for long enough.
+
+    It is asked at every chunk, tens of thousands of times a second on GPUs: no sums over chunks.
+    """
+
+    def __init__(self, streams: Sequence[Sequence[Chunk]], effort: Effort) -> None:
+        self.enough = asyncio.Event()
+        self._streams = streams
+        self._effort = effort
+        self._began: float | None = None
+        self._marks: list[int] = []
+
+    def look(self) -> None:
+        """Set `enough` if it is."""
+        if self._began is None:
+            if all(self._streams):
+                self._began = max(chunks[0].at for chunks in self._streams)
+                self._marks = [len(chunks) for chunks in self._streams]
+            return
+        steps = min(
+            len(chunks) - mark for chunks, mark in zip(self._streams, self._marks, strict=True)
+        )
+        if steps >= self._effort.steps:
+            last = min(chunks[-1].at for chunks in self._streams)
+            if last - self._began >= self._effort.seconds:
+                self.enough.set()
 
 
 async def _until(enough: asyncio.Event, answers: Sequence[asyncio.Task[Reply]]) -> None:

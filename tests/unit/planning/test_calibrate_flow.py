@@ -244,6 +244,14 @@ async def test_what_cannot_be_measured_is_one_line(
     assert "\n" not in str(caught.value)
 
 
+async def test_a_folder_that_is_not_there_is_told_before_anything_is_measured(
+    app: Application, options: Options
+) -> None:
+    with pytest.raises(ConfigError, match="its folder does not exist"):
+        await calibrate(replace(options, out=options.out / "sub" / "c.json"), Client(URL, app))
+    assert app.requests == 0
+
+
 async def test_no_application(options: Options) -> None:
     with pytest.raises(ConfigError, match=r"no application answers.*serve run"):
         await calibrate(replace(options, url="http://127.0.0.1:9"))

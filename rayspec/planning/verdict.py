@@ -67,7 +67,9 @@ def judge(
         return _verdict(name, "route", text, outcomes, ROUTED, calibration, context)
     best = max(gains, key=lambda key: gains[key])
     text = f"do not enable on this hardware: {_times(outcomes, best, name, slo)}"
-    return _verdict(name, "disable", text, outcomes, best, calibration, context)
+    # A class that hardly speculates has no K to speak of: say what always on would mean.
+    shown = best if share >= 0.05 else ALWAYS
+    return _verdict(name, "disable", text, outcomes, shown, calibration, context)
 
 
 def _verdict(

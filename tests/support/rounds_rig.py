@@ -13,13 +13,14 @@ from rayspec.draft.counters import DraftCounters
 from rayspec.draft.rounds.device_peer import DevicePeer
 from rayspec.draft.rounds.engine import RoundsEngine
 from rayspec.draft.rounds.loop import RoundsLoop
-from rayspec.draft.rounds.paths import HostPath
+from rayspec.draft.rounds.paths import Arrival, HostPath
 from rayspec.draft.rounds.spec import RoundsSpec
 from rayspec.link.protocol import (
     D2T,
     T2D,
     WIRE_VERSION,
     Add,
+    Announce,
     Delete,
     FrameShape,
     Hello,
@@ -69,6 +70,35 @@ class FakeTransport:
         pass
 
 
+class AnnouncedPath(HostPath):
+    """Frames that are announced: they are received for a round that is launched ahead of them.
+
+    Here it runs at once, where on a device it would begin with the frame's arrival.
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._told: deque[Announce] = deque()
+        self._met: deque[Arrival] = deque()
+
+    def announce(self, told: Announce) -> None:
+        self._told.append(told)
+
+    def due(self) -> Announce | None:
+        ready = self._told and self._seen == self._released and not self._met
+        return self._told[0] if ready else None
+
+    def post(self) -> tuple[torch.Tensor, Any]:
+        self._told.popleft()
+        arrival = super().poll()
+        assert arrival is not None
+        self._met.append(arrival)
+        return arrival.frame, object()
+
+    def poll(self) -> Arrival | None:
+        return self._met.popleft() if self._met else None
+
+
 class Rig:
     """An engine over a `HashModel`, and the loop's turns without its thread."""
 
@@ -78,8 +108,10 @@ class Rig:
         *,
         blocks: int | None = None,
         token_ids: list[int] | None = None,
+        announced: bool = False,
         **spec: Any,
     ) -> None:
+        self.announced = announced
         self.model = HashModel(device, VOCAB)
         if token_ids is not None:
             self.model.token_ids = torch.tensor(token_ids, dtype=torch.int32, device=device)
@@ -143,7 +175,7 @@ class Target:
         self.shape = FrameShape(self.hello.slots, self.hello.k_max)
         self.control, self.transport = FakeControl(), FakeTransport()
         q_size = (self.hello.slots, self.hello.k_max, 2 * self.hello.q_top)
-        path = HostPath(
+        path = (AnnouncedPath if rig.announced else HostPath)(
             self.transport,
             self.shape,
             q_size if self.hello.q_mode == "sparse" else None,
@@ -200,6 +232,8 @@ class Target:
         )
         frame = T2D(self.hello.epoch, self.step_number, self.cseq, k_want, rows, checksum)
         self.transport.mailbox.append(frame.pack(self.shape))
+        if self.rig.announced:
+            self.peer._announce(Announce(self.step_number, self.cseq, len(rows), k_want))
         if k_want:
             self.asked.append((self.step_number, k_want, known))
 

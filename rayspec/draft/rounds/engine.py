@@ -182,8 +182,8 @@ class RoundsEngine:
         words[Order.T_DRAFT_US] = int(self.counters.round.ewma_us)
         words[Order.MAGIC] = D2T_MAGIC
         self.graphs.order.copy_(ring.orders[place], non_blocking=True)
-        if after is not None:
-            torch.cuda.current_stream(self.device).wait_event(after)
+        if after is not None and self._stream is not None:
+            self._stream.wait_event(after)
         ring.began[place].record()
         self.graphs.launch(min(active, len(self._seats)), k_want)
         ring.packed[place].record()

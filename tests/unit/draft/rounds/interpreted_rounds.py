@@ -14,7 +14,7 @@ from rayspec.draft.rounds.spec import RoundsSpec
 from rayspec.draft.server import DraftServer
 from rayspec.draft.spec import DraftServerSpec
 from rayspec.errors import ConfigError, LinkError, LinkRefused
-from rayspec.link.protocol import T2D, Nack, StepRow
+from rayspec.link.protocol import T2D, Announce, Nack, StepRow
 from tests.support import link_rig
 from tests.support.hash_model import HashModel, greedy_chain
 from tests.support.link_rig import SPEC
@@ -222,12 +222,47 @@ def test_targets_share_an_engine_and_one_leaves(rig: Rig) -> None:
 @pytest.mark.parametrize("seed", range(4))
 def test_random_schedules_of_two_targets(seed: int) -> None:
     chance = random.Random(seed)
-    rig = Rig(blocks=40 if seed % 2 else None)
+    rig = Rig(blocks=40 if seed % 2 else None, announced=seed % 4 > 1)
     one, two = rig.target(), rig.target(slots=3)
     drafted = sum(
         random_run(rig, target, chance, steps=8) for _ in range(3) for target in (one, two)
     )
     assert drafted > 20
+    rig.close()
+
+
+def test_rounds_are_launched_ahead_of_the_frames_of_a_single_target() -> None:
+    rig = Rig(announced=True)
+    target = rig.target()
+    target.begin(0, PROMPT)
+    for token in range(4):
+        assert len(target.step(s0=[token])[0]) == 4
+    # Before its sequence was known there was nothing to launch ahead for.
+    assert rig.engine.stats().rounds_ahead == 4
+    other = rig.target(slots=2)
+    other.begin(1, PROMPT[:3])
+    assert len(other.step(s1=[4])[1]) == 4
+    target.step(s0=[9])
+    # With two of them no round waits for the other target's frame.
+    assert rig.engine.stats().rounds_ahead <= 5
+    rig.close()
+
+
+def test_a_frame_that_is_not_what_was_announced_ends_the_link() -> None:
+    rig = Rig(announced=True)
+    target = rig.target()
+    target.begin(0, PROMPT)
+    target.step(s0=[1])
+    rig.announced = False
+    target.tell(4, {0: [2]})
+    target.peer._announce(Announce(target.step_number, target.cseq, 1, 3))
+    with pytest.raises(LinkError, match="is not what was announced"):
+        rig.settle()
+    # Its round has run, and is no hindrance to letting it go.
+    rig.targets.remove(target)
+    with rig.engine.activate():
+        while not target.peer.let_go():
+            rig.engine.settle()
     rig.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from math import inf
 from pathlib import Path
@@ -20,7 +20,8 @@ from rayspec.planning.calibrate_limits import Limits
 from rayspec.planning.calibrate_machine import hardware, versions
 from rayspec.planning.calibrate_measure import Effort, Meter, Result
 from rayspec.planning.calibrate_partial import PartialFile
-from rayspec.planning.calibrate_prompts import Prompt, TokenPool
+from rayspec.planning.calibrate_prompts import Prompt
+from rayspec.planning.calibrate_subject import Subject, meet
 from rayspec.planning.calibration import Calibration, LaneProfile
 from rayspec.routing.cost_model import StepPoint, StepTimes
 from rayspec.routing.types import Lane
@@ -34,8 +35,6 @@ _EFFORT: Final[Mapping[Depth, Effort]] = {
 _GIVE_UP_AFTER: Final = 3
 # Relative error of a fit from which on the machine was hardly idle.
 _SCATTER: Final = 0.1
-# Prompts that the made ones are cut from.
-_POOLED: Final = 32
 _DRAFT_TIMES: Final[Sequence[tuple[str, Mapping[str, str]]]] = (
     ("rayspec_draft_device_round_us", {"value": "p50"}),
     ("rayspec_draft_server_draft_p50_us", {}),
@@ -68,17 +67,6 @@ class Outcome:
     remarks: Sequence[str]
 
 
-@dataclass(frozen=True, slots=True)
-class _Subject:
-    """The application as it presents itself."""
-
-    model: str
-    lanes: tuple[Lane, ...]
-    k_max: int
-    max_len: int
-    requests: float
-
-
 async def calibrate(options: Options, client: Client | None = None) -> Outcome:
     """Measure the application that runs at `options.url`, write `options.out`, and return it.
 
@@ -102,13 +90,16 @@ class _Calibration:
 
     async def run(self) -> Outcome:
         options = self._options
-        subject, pool, prompts = await self._prepare()
+        subject = await meet(self._client, options.prompts)
+        if options.tiers and options.tiers[-1] > subject.k_max:
+            raise ConfigError(
+                "k", options.tiers[-1], f"the application drafts {subject.k_max} tokens at most"
+            )
         cells = plan(
-            subject.lanes,
-            tuple(dict.fromkeys(prompt.workload_class for prompt in prompts)),
+            {lane: options.limits.of(lane).max_num_seqs for lane in subject.lanes},
+            tuple(dict.fromkeys(prompt.workload_class for prompt in subject.prompts)),
             depth=options.depth,
             k_max=subject.k_max,
-            max_batch=min(options.limits.of(lane).max_num_seqs for lane in subject.lanes),
             max_len=subject.max_len,
             tiers=options.tiers,
         )
@@ -120,59 +111,16 @@ class _Calibration:
             "hardware": hardware(),
             "versions": versions(),
             "depth": options.depth,
-            "prompts": [prompt.body for prompt in prompts],
+            "prompts": [prompt.body for prompt in subject.prompts],
         }
         partial = PartialFile(options.out, identity)
         effort = options.effort or _EFFORT[options.depth]
-        meter = Meter(self._client, subject.model, pool, prompts, subject.max_len, effort)
+        meter = Meter(self._client, subject, effort)
         results = await self._measure(cells, meter, partial)
         outcome = await self._conclude(subject, results)
         outcome.calibration.save(options.out)
         partial.remove()
         return outcome
-
-    async def _prepare(self) -> tuple[_Subject, TokenPool, Sequence[Prompt]]:
-        health = await self._client.lanes()
-        lanes = tuple(lane for lane in Lane if health.get(lane, {}).get("replicas"))
-        if not lanes:
-            raise ConfigError("url", self._options.url, "no lane is ready yet; try again later")
-        for lane in lanes:
-            if (replicas := health[lane]["replicas"]) > 1:
-                raise ConfigError(
-                    f"{lane}.num_replicas",
-                    replicas,
-                    "calibrate one engine a lane: its load must be known; set it to 1 meanwhile",
-                )
-        scrape = await self._client.metrics()
-        running = sample_sum(scrape, "vllm:num_requests_running")
-        if running:
-            raise ConfigError(
-                "url",
-                self._options.url,
-                f"{running:.0f} requests of others are running: calibrate an idle application",
-            )
-        k_max = scrape.count("\nrayspec_position_drafted_tokens_total{")
-        if Lane.SPECULATIVE in lanes and not (k_max and health[Lane.SPECULATIVE]["draft_attached"]):
-            raise ConfigError(
-                "url", self._options.url, "no draft is attached: wait until /health says so"
-            )
-        model = await self._client.model()
-        prompts = self._options.prompts
-        tokenised = [
-            await self._client.tokenize({**prompt.body, "model": model})
-            for prompt in _spread(prompts, _POOLED)
-        ]
-        prompts = [await self._classified(prompt, model) for prompt in prompts]
-        answered = sample_sum(scrape, "rayspec_requests_total")
-        subject = _Subject(model, lanes, k_max, min(n for _, n in tokenised), answered)
-        return subject, TokenPool([tokens for tokens, _ in tokenised]), prompts
-
-    async def _classified(self, prompt: Prompt, model: str) -> Prompt:
-        """Let the application say the class of a prompt that has none."""
-        if prompt.workload_class:
-            return prompt
-        reply = await self._client.stream({**prompt.body, "model": model, "max_tokens": 1})
-        return replace(prompt, workload_class=reply.workload_class)
 
     async def _measure(
         self, cells: Sequence[Cell], meter: Meter, partial: PartialFile
@@ -218,7 +166,7 @@ class _Calibration:
             )
         return True
 
-    async def _conclude(self, subject: _Subject, results: fit.Results) -> Outcome:
+    async def _conclude(self, subject: Subject, results: fit.Results) -> Outcome:
         scrape = await self._client.metrics()
         residuals: dict[str, float] = {}
         lanes = {}
@@ -251,7 +199,7 @@ class _Calibration:
             draft_s=next((us / 1e6 for us in draft_us if us > 0), None),
             residuals=residuals,
         )
-        others = sample_sum(scrape, "rayspec_requests_total") - subject.requests
+        others = sample_sum(scrape, "rayspec_requests_total") - subject.answered
         others -= self._client.requests
         return Outcome(calibration, self._remarks(results, residuals, others))
 
@@ -291,11 +239,6 @@ async def _patiently(meter: Meter, cell: Cell) -> Result:
     if "failed" in result and "full" not in result:
         return await meter.measure(cell)
     return result
-
-
-def _spread(prompts: Sequence[Prompt], most: int) -> Sequence[Prompt]:
-    """Return at most so many prompts, from all over the list."""
-    return prompts[:: -(-len(prompts) // most)]
 
 
 def _label(cell: Cell) -> str:

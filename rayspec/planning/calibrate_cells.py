@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Literal
+from typing import Final, Literal
 
 from rayspec.routing.types import Lane
 
 __all__ = ["Cell", "ClassCell", "ContentionCell", "Depth", "PrefillCell", "StepCell", "plan"]
 
 Depth = Literal["quick", "full"]
+
+_QUICK_BATCH: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,50 +58,52 @@ Cell = StepCell | PrefillCell | ContentionCell | ClassCell
 
 @dataclass(frozen=True, slots=True)
 class _Extent:
-    batches: tuple[int, ...]
-    tiers: tuple[int, ...]
-    contexts: tuple[int, ...]
+    batches: Mapping[Lane, Sequence[int]]
+    tiers: Sequence[int]
+    contexts: Sequence[int]
     lengths: tuple[int, ...]
+    contended: Sequence[int]
     rounds: int
 
 
 def plan(
-    lanes: Sequence[Lane],
+    seats: Mapping[Lane, int],
     classes: Sequence[str],
     *,
     depth: Depth,
     k_max: int,
-    max_batch: int,
     max_len: int,
     tiers: Sequence[int] = (),
 ) -> list[Cell]:
-    """Return the cells in order.
+    """Return the cells in order, for lanes whose engines decode so many sequences together.
 
     Without `tiers` the draft lengths are 0, `k_max` and its half, or in a full calibration powers
     of two. The first round holds everything that a fit needs; further ones repeat it.
     """
-    extent = _extent(depth, k_max, max_batch, max_len, tiers)
+    extent = _extent(seats, depth, k_max, max_len, tiers)
     cells: list[Cell] = []
     for number in range(extent.rounds):
-        cells += _steps(lanes, extent, number)
-        cells += [PrefillCell(lane, extent.lengths, number) for lane in lanes]
-        if number == 0 and Lane.SPECULATIVE in lanes:
+        cells += _steps(extent, number)
+        cells += [PrefillCell(lane, extent.lengths, number) for lane in seats]
+        if number == 0 and Lane.SPECULATIVE in seats:
             cells += [ClassCell(name) for name in classes]
-        if len(lanes) > 1:
-            shared = [batch for batch in (1, 4, 16) if batch <= extent.batches[-1]]
-            several = shared if depth == "full" else shared[:2]
-            cells += [
-                ContentionCell(batch, extent.tiers[-1], extent.contexts[0], number)
-                for batch in several
-            ]
+        cells += [
+            ContentionCell(batch, extent.tiers[-1], extent.contexts[0], number)
+            for batch in extent.contended
+        ]
     return cells
 
 
 def _extent(
-    depth: Depth, k_max: int, max_batch: int, max_len: int, tiers: Sequence[int]
+    seats: Mapping[Lane, int], depth: Depth, k_max: int, max_len: int, tiers: Sequence[int]
 ) -> _Extent:
-    top = min(max_batch, 16) if depth == "quick" else max_batch
-    batches = sorted({b for b in (1 << n for n in range(12)) if b < top} | {top})
+    tops = {
+        lane: min(top, _QUICK_BATCH) if depth == "quick" else top for lane, top in seats.items()
+    }
+    batches = {
+        lane: sorted({b for b in (1 << n for n in range(12)) if b < top} | {top})
+        for lane, top in tops.items()
+    }
     if depth == "quick":
         own = {0, (k_max + 1) // 2, k_max}
     else:
@@ -107,20 +111,22 @@ def _extent(
     base = max(min(128, max_len // 4), 1)
     contexts = (base, *(c for c in (1024, 4096, 16384) if c <= max_len // 2))
     lengths = (base // 4 or 1, base, *(n for n in (512, 1024, 4096) if n <= max_len // 2))
+    contended = [b for b in (1, 4, 16) if b <= min(tops.values())] if len(seats) > 1 else []
     if depth == "quick":
-        contexts, lengths = contexts[:2], lengths[:4]
+        contexts, lengths, contended = contexts[:2], lengths[:4], contended[:2]
     rounds = 1 if depth == "quick" else 3
-    return _Extent(tuple(batches), tuple(sorted(tiers or own)), contexts, lengths, rounds)
+    return _Extent(batches, sorted(tiers or own), contexts, lengths, contended, rounds)
 
 
-def _steps(lanes: Sequence[Lane], extent: _Extent, number: int) -> Iterator[StepCell]:
+def _steps(extent: _Extent, number: int) -> Iterator[StepCell]:
     # Lanes take turns, so that a machine that slows down slows both.
-    for batch, k, lane in product(extent.batches, extent.tiers, lanes):
-        if lane is Lane.SPECULATIVE or k == extent.tiers[0]:
+    for batch in sorted({b for batches in extent.batches.values() for b in batches}):
+        for k, lane in product(extent.tiers, extent.batches):
             drafts = k if lane is Lane.SPECULATIVE else 0
-            yield StepCell(lane, batch, drafts, extent.contexts[0], number)
+            once = lane is Lane.SPECULATIVE or k == extent.tiers[0]
+            if once and batch in extent.batches[lane]:
+                yield StepCell(lane, batch, drafts, extent.contexts[0], number)
     # The price of a context token is one number, which few sequences tell as well as many.
-    batch = 2 if extent.batches[-1] >= 2 else 1
-    for context, lane in product(extent.contexts[1:], lanes):
+    for context, lane in product(extent.contexts[1:], extent.batches):
         k = extent.tiers[-1] if lane is Lane.SPECULATIVE else 0
-        yield StepCell(lane, batch, k, context, number)
+        yield StepCell(lane, min(2, extent.batches[lane][-1]), k, context, number)

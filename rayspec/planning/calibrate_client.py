@@ -101,8 +101,7 @@ class Client:
 
     async def metrics(self) -> str:
         """Return one scrape of the whole application."""
-        response = await self._http.get("/metrics", timeout=60)
-        return response.raise_for_status().text
+        return (await self._answer("GET", "/metrics")).text
 
     async def stream(
         self,
@@ -127,30 +126,47 @@ class Client:
         reply = into if into is not None else Reply()
         reply.sent = time.perf_counter()
         self.requests += 1
-        async with self._http.stream("POST", path, json=sent) as response:
-            if response.status_code != 200:
-                await response.aread()
-                refused = Overloaded if response.status_code == 429 else Unavailable
-                raise refused(f"{path}: status {response.status_code}: {response.text[:300]}")
-            reply.lane = response.headers.get("x-rayspec-lane", "")
-            reply.workload_class = response.headers.get("x-rayspec-class", "")
-            if lane is not None and reply.lane != lane:
-                reason = response.headers.get("x-rayspec-reason", "")
-                raise Unavailable(f"the {lane} lane did not answer: {reply.lane} did ({reason})")
-            async for line in response.aiter_lines():
-                if line.startswith("data: ") and _read(reply, line[6:], time.perf_counter()):
-                    on_chunk()
+        try:
+            async with self._http.stream("POST", path, json=sent) as response:
+                await _accept(response, path, lane)
+                reply.lane = response.headers.get("x-rayspec-lane", "")
+                reply.workload_class = response.headers.get("x-rayspec-class", "")
+                async for line in response.aiter_lines():
+                    if line.startswith("data: ") and _read(reply, line[6:], time.perf_counter()):
+                        on_chunk()
+        except httpx.HTTPError as error:
+            raise _lost(self.url, path, error) from None
         return reply
 
     async def _json(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
         self.requests += 1
+        return (await self._answer(method, path, body)).json()
+
+    async def _answer(
+        self, method: str, path: str, body: Mapping[str, Any] | None = None
+    ) -> httpx.Response:
         try:
             response = await self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise Unavailable(f"{self.url}{path}: {error or type(error).__name__}") from None
-        if response.status_code != 200:
-            raise Unavailable(f"{path}: status {response.status_code}: {response.text[:300]}")
-        return response.json()
+            raise _lost(self.url, path, error) from None
+        await _accept(response, path)
+        return response
+
+
+async def _accept(response: httpx.Response, path: str, lane: Lane | None = None) -> None:
+    """Raise unless this is the answer that was asked for, from the lane that was asked."""
+    if response.status_code != 200:
+        await response.aread()
+        refused = Overloaded if response.status_code == 429 else Unavailable
+        raise refused(f"{path}: status {response.status_code}: {response.text[:300]}")
+    answered = response.headers.get("x-rayspec-lane", "")
+    if lane is not None and answered != lane:
+        reason = response.headers.get("x-rayspec-reason", "")
+        raise Unavailable(f"the {lane} lane did not answer: {answered} did ({reason})")
+
+
+def _lost(url: str, path: str, error: httpx.HTTPError) -> Unavailable:
+    return Unavailable(f"{url}{path}: {error or type(error).__name__}")
 
 
 def _read(reply: Reply, data: str, now: float) -> bool:

@@ -11,7 +11,8 @@ from typing import Any, Final
 from rayspec.errors import Overloaded, RequestError, Unavailable
 from rayspec.planning.calibrate_cells import Cell, ClassCell, ContentionCell, PrefillCell, StepCell
 from rayspec.planning.calibrate_client import Chunk, Client, Reply, sample_sum
-from rayspec.planning.calibrate_prompts import Prompt, TokenPool
+from rayspec.planning.calibrate_prompts import Prompt
+from rayspec.planning.calibrate_subject import Subject
 from rayspec.planning.calibrate_window import common, steady_steps, step_window
 from rayspec.routing.types import Lane
 
@@ -49,20 +50,9 @@ class Meter:
     - or `failed`: why there is nothing, and `full` if a lane does not take so many.
     """
 
-    def __init__(
-        self,
-        client: Client,
-        model: str,
-        pool: TokenPool,
-        prompts: Sequence[Prompt],
-        max_len: int,
-        effort: Effort,
-    ) -> None:
+    def __init__(self, client: Client, subject: Subject, effort: Effort) -> None:
         self._client = client
-        self._model = model
-        self._pool = pool
-        self._prompts = prompts
-        self._max_len = max_len
+        self._subject = subject
         self._effort = effort
         self._warm: set[Lane] = set()
 
@@ -91,7 +81,7 @@ class Meter:
         streams = [reply.chunks for group in replies.values() for reply in group]
         watch = _Watch(streams, self._effort)
         before = await self._drafted(drafts)
-        room = self._max_len - cell.context - max(drafts.values()) - 1
+        room = self._subject.max_len - cell.context - max(drafts.values()) - 1
         answers = [
             asyncio.create_task(
                 self._client.stream(
@@ -104,7 +94,7 @@ class Meter:
             )
             for lane, k in drafts.items()
             for prompt, reply in zip(
-                self._pool.repeat(cell.batch, cell.context), replies[lane], strict=True
+                self._subject.pool.repeat(cell.batch, cell.context), replies[lane], strict=True
             )
         ]
         await _until(watch.enough, answers)
@@ -152,7 +142,7 @@ class Meter:
         return {"points": points, "client_s": mean, "engine_s": seconds / count}
 
     async def _first_token(self, lane: Lane, length: int) -> float:
-        (prompt,) = self._pool.take(1, length)
+        (prompt,) = self._subject.pool.take(1, length)
         return (await self._client.stream(self._decode(prompt, 1), lane=lane)).ttft_s
 
     async def _answers(self, cell: ClassCell) -> Result:
@@ -163,10 +153,11 @@ class Meter:
             limit = {"max_tokens": self._effort.answer_tokens}
             async with gate:
                 return await self._client.stream(
-                    limit | dict(prompt.body) | {"model": self._model}, lane=Lane.SPECULATIVE
+                    limit | dict(prompt.body) | {"model": self._subject.model},
+                    lane=Lane.SPECULATIVE,
                 )
 
-        asked = [p for p in self._prompts if p.workload_class == cell.workload_class]
+        asked = [p for p in self._subject.prompts if p.workload_class == cell.workload_class]
         replies = await asyncio.gather(*map(answer, asked))
         # The first token is the prefill's, and the last step may be cut by the answer's end.
         steps = Counter(chunk.tokens for reply in replies for chunk in reply.chunks[1:-1])
@@ -180,7 +171,7 @@ class Meter:
 
     def _decode(self, prompt: Sequence[int], tokens: int) -> dict[str, Any]:
         return {
-            "model": self._model,
+            "model": self._subject.model,
             "prompt": prompt,
             "max_tokens": tokens,
             "ignore_eos": True,

@@ -24,8 +24,9 @@ BOTH = tuple(Lane)
 
 
 def cells(depth: Depth = "quick", lanes: tuple[Lane, ...] = BOTH, **more: Any) -> list[Cell]:
-    sizes: dict[str, Any] = {"k_max": 4, "max_batch": 16, "max_len": 2048}
-    return plan(lanes, ("code", "chat"), depth=depth, **(sizes | more))
+    sizes: dict[str, Any] = {"k_max": 4, "max_len": 2048}
+    seats = more.pop("seats", None) or dict.fromkeys(lanes, 16)
+    return plan(seats, ("code", "chat"), depth=depth, **(sizes | more))
 
 
 def test_quick() -> None:
@@ -66,6 +67,14 @@ def test_own_draft_lengths() -> None:
     assert (spec, plain) == ({1, 3}, {0})
 
 
+def test_each_lane_is_measured_up_to_its_own_seats() -> None:
+    found = cells("full", seats={Lane.SPECULATIVE: 6, Lane.PLAIN: 64})
+    steps = [cell for cell in found if isinstance(cell, StepCell)]
+    batches = {lane: {c.batch for c in steps if c.lane is lane} for lane in Lane}
+    assert batches == {Lane.SPECULATIVE: {1, 2, 4, 6}, Lane.PLAIN: {1, 2, 4, 8, 16, 32, 64}}
+    assert {c.batch for c in found if isinstance(c, ContentionCell)} == {1, 4}
+
+
 @given(
     st.sampled_from(["quick", "full"]),
     st.integers(1, 32),
@@ -73,7 +82,7 @@ def test_own_draft_lengths() -> None:
     st.integers(64, 200_000),
 )
 def test_everything_fits_the_engines(depth: Depth, k_max: int, batch: int, length: int) -> None:
-    found = cells(depth, k_max=k_max, max_batch=batch, max_len=length)
+    found = cells(depth, k_max=k_max, seats=dict.fromkeys(Lane, batch), max_len=length)
     assert len(set(found)) == len(found)
     for cell in found:
         if isinstance(cell, StepCell | ContentionCell):

@@ -56,6 +56,7 @@ class Application(httpx.AsyncBaseTransport):
         self.salts: list[str] = []
         self.most = SEATS
         self.broken_after: int | None = None
+        self.dies_after: int | None = None
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         match request.url.path:
@@ -64,6 +65,8 @@ class Application(httpx.AsyncBaseTransport):
             case "/metrics":
                 return httpx.Response(200, text=self.metrics())
         self.requests += 1
+        if self.dies_after is not None and self.requests > self.dies_after:
+            raise httpx.ConnectError("gone")
         if request.url.path == "/v1/models":
             return httpx.Response(200, json={"data": [{"id": "tiny"}]})
         body = json.loads(request.content)
@@ -241,6 +244,18 @@ async def test_what_cannot_be_measured_is_one_line(
     with pytest.raises(ConfigError) as caught:
         await calibrate(options, Client(URL, app))
     assert reason in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+async def test_more_drafts_than_the_application_makes(app: Application, options: Options) -> None:
+    with pytest.raises(ConfigError, match="k = 5: the application drafts 4 tokens at most"):
+        await calibrate(replace(options, tiers=(0, 5)), Client(URL, app))
+
+
+async def test_an_application_that_dies_is_one_line(app: Application, options: Options) -> None:
+    app.dies_after = 12
+    with pytest.raises(ConfigError, match=r"one cell after another fails .*gone") as caught:
+        await calibrate(options, Client(URL, app))
     assert "\n" not in str(caught.value)
 
 

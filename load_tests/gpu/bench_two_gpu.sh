@@ -3,7 +3,9 @@
 #
 #   load_tests/gpu/bench_two_gpu.sh OUT [8b] [8b-batches] [32b] [tp2] [real] [8b-all]
 #
-# 8b, 32b      target on the first GPU, draft on the second; 1, 4 and 8 requests at a time
+# 8b, 32b      target on the first GPU, draft on the second, where plain runs too while the draft
+#              idles: so a 32B model in bfloat16 fits on each of two GPUs of 80 GB; 1, 4 and 8
+#              requests at a time
 # 8b-batches   the same for 1 to 64 requests
 # 8b-all       every batch, acceptance, temperature and K of every system: an hour
 # tp2          target over both GPUs, draft beside rank 1
@@ -31,16 +33,16 @@ bench() { # NAME OPTIONS...
 for part in "${parts[@]}"; do
   case $part in
     8b)
-      bench 8b --draft-shape 1b shallow --acceptance 3 --batch 1 4 8 --k 3 5 \
-        --systems plain rayspec colocated
+      bench 8b --draft-shape 1b shallow --acceptance 3 --batch 1 4 8 --k 3 5 --colocated-k 3 \
+        --plain-devices 1 --systems plain rayspec colocated
       ;;
     8b-batches)
       bench 8b-batches --draft-shape 1b shallow --acceptance 2 3 4 --output-tokens 128 \
-        --systems plain rayspec colocated ngram
+        --plain-devices 1 --systems plain rayspec colocated ngram
       ;;
     32b)
       bench 32b --target-shape 32b --draft-shape 1b shallow --acceptance 3 --batch 1 4 8 \
-        --systems plain rayspec colocated --output-tokens 192
+        --plain-devices 1 --systems plain rayspec colocated --output-tokens 192
       ;;
     tp2)
       bench tp2 --tp 2 --draft-shape 1b shallow --acceptance 3 --batch 1 4 8 \

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from rayspec.cli import main
 from rayspec.config import parse
 from rayspec.errors import ConfigError
+from rayspec.planning import calibrate_app
 from rayspec.planning.calibrate_app import StartedApp
 from rayspec.planning.calibrate_cells import ClassCell, PrefillCell, StepCell
 from rayspec.planning.calibrate_limits import LaneLimits, Limits, limits_of
@@ -159,6 +162,54 @@ def test_wrong_usage(
 ) -> None:
     assert run(monkeypatch, "--out", "c.json", *args) == 2
     assert reason in capsys.readouterr().err
+
+
+PROGRAM = """#!{python}
+import http.server, json, pathlib, socketserver, sys
+
+class Health(http.server.BaseHTTPRequestHandler):
+    asked = 0
+
+    def do_GET(self):
+        Health.asked += 1
+        lane = {{"replicas": int(Health.asked > 1), "draft_attached": Health.asked > 2}}
+        body = json.dumps({{"lanes": {{"speculative": lane}}}}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+pathlib.Path({told!r}).write_text(" ".join(sys.argv[1:]))
+try:
+    socketserver.TCPServer(("127.0.0.1", {port}), Health).serve_forever()
+except KeyboardInterrupt:
+    pathlib.Path({told!r}).write_text("stopped")
+"""
+
+
+def test_an_application_is_started_awaited_and_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    url, told = f"http://127.0.0.1:{port}", tmp_path / "told"
+    program = tmp_path / "program"
+    program.write_text(PROGRAM.format(python=sys.executable, told=str(told), port=port))
+    program.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr(calibrate_app, "_POLL_S", 0.01)
+    file = tmp_path / "app.yaml"
+    with StartedApp(file, url):
+        assert told.read_text() == f"-m ray.serve.scripts run {file}"
+        lanes = httpx.get(f"{url}/health").json()["lanes"]
+        assert lanes["speculative"]["draft_attached"]
+        with pytest.raises(ConfigError, match="an application runs at"), StartedApp(file, url):
+            pass
+    assert told.read_text() == "stopped"
 
 
 def test_an_application_that_cannot_start_says_where_its_output_is(

@@ -133,6 +133,9 @@ async def validate(
     """Drive the application in every scenario, and simulate what was driven."""
     model = await client.model()
     which = {scenario.name: scenario for scenario in scenarios(calibration, 1, 1)}
+    # The first answers of an engine, and of a router that knows nothing yet, are not the usual ones.
+    for policy in options.policies:
+        await drive(client, model, requests[: options.warm_up], 2, LANE_OF[policy])
     bar = tqdm(total=len(requests) * len(options.policies) * len(options.users), unit="answer")
     lines: list[Line] = []
     for users in options.users:
@@ -267,6 +270,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--calibrate-with", type=int, default=48, help="prompts to calibrate with")
     parser.add_argument("--users", type=int, nargs="+", default=[1, 2, 4, 8], help="concurrencies")
     parser.add_argument("--requests", type=int, default=48, help="requests at each concurrency")
+    parser.add_argument("--warm-up", type=int, default=12, help="requests of each scenario before")
     parser.add_argument(
         "--policies", nargs="+", default=list(POLICIES), choices=POLICIES, help="scenarios"
     )

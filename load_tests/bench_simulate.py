@@ -5,7 +5,7 @@
 
 Each scenario of the shipped example is simulated alone, at several Poisson rates. Times are of the
 processor, so that other work on the machine does not count; drawing the requests and reporting are
-included. The last line is for `rayspec simulate` as a whole, which runs every\nscenario: requests a minute at the slowest rate.
+included. The last line is for `rayspec simulate` as a whole, which runs every scenario.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ def main() -> None:
     slowest = float("inf")
     for rate in options.loads:
         slowest = min(slowest, bench(options.calibration, options.requests, rate))
-    print(f"all {len(options.loads)} loads: at least {slowest:,.0f} requests/min through all scenarios")
+    print(f"through all scenarios, at the slowest rate: {slowest:,.0f} requests/min")
 
 
 def bench(ref: str, count: int, rate: float) -> float:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from rayspec.cli import traffic
+from rayspec.cli.progress import Bar
 
 if TYPE_CHECKING:
     from rayspec.planning.calibration import Calibration
@@ -109,7 +110,7 @@ def simulate(
     if not json_:
         _introduce(measured, source, calibration is None, which, base)
     runs: list[tuple[float | None, dict[str, Outcome], list[Verdict]]] = []
-    with _Bar(len(base) * len(which) * len(loads), quiet) as bar:
+    with Bar(len(base) * len(which) * len(loads), quiet) as bar:
         for load in loads:
             outcomes, verdicts = _run(measured, _at(base, load), which, slo, seed, bar)
             runs.append((load, outcomes, verdicts))
@@ -140,7 +141,7 @@ def _run(
     which: Sequence[Scenario],
     slo: Slo,
     seed: int,
-    bar: _Bar,
+    bar: Bar,
 ) -> tuple[dict[str, Outcome], list[Verdict]]:
     from rayspec.planning.scenarios import compare
     from rayspec.planning.verdict import judge
@@ -209,30 +210,3 @@ def _print(
     typer.echo()
     for verdict in verdicts:
         typer.echo(verdict.sentence)
-
-
-class _Bar:
-    """A progress bar on standard error where that is a terminal."""
-
-    def __init__(self, total: int, quiet: bool) -> None:
-        self._total, self._quiet = total, quiet
-        self._bar: Any = None
-
-    def __enter__(self) -> _Bar:
-        from tqdm import tqdm
-
-        self._bar = tqdm(
-            total=self._total,
-            unit=" requests",
-            delay=1.0,
-            leave=False,
-            disable=True if self._quiet else None,
-        )
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.close()
-
-    def update(self, count: int) -> None:
-        """Tell how many more requests have ended."""
-        self._bar.update(count)

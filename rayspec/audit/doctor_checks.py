@@ -178,7 +178,7 @@ def port(app: Application) -> Iterator[Finding]:
                 Level.WARNING,
                 "http",
                 f"an application of rayspec answers at {where} already",
-                f"serve shutdown replaces it; to have both, {another}",
+                f"stop it first (serve shutdown), or {another}",
             )
         case "taken":
             yield Finding(

@@ -13,7 +13,7 @@ from rayspec.planning.memory import GIB, Budget, ModelShape, Numbers, budget
 
 __all__ = ["check_memory", "draft_budget", "engine_budget", "engine_ram"]
 
-_UTILIZATION = 0.9  # vLLM's part of a GPU unless `gpu_memory_utilization` says otherwise
+_UTILIZATION = 0.92  # vLLM's default part of a GPU, or of a CPU's memory. Read at vLLM 0.32.0
 _CHUNK_TOKENS = 2048
 _DRAFT_GRAPHS = GIB // 2
 # What a process of torch and vLLM takes on a CPU beside weights and KV cache, and what Ray does.
@@ -137,7 +137,7 @@ def _draft_on_gpu(draft: DraftSpec, app: Application, machine: Machine) -> Itera
         yield Finding(
             Level.PROBLEM,
             "memory",
-            f"draft does not fit its GPU: {_parts(found)}, which leaves {in_bytes(max(found.kv, 0))} "
+            f"draft does not fit: {_parts(found)}, which leaves {in_bytes(max(found.kv, 0))} "
             f"for a KV cache of {in_bytes(max(cache, found.needed))}",
             "give it a larger share by num_gpus, set quantization: fp8, or lower kv_gib",
         )
@@ -145,8 +145,8 @@ def _draft_on_gpu(draft: DraftSpec, app: Application, machine: Machine) -> Itera
         yield Finding(
             Level.WARNING,
             "memory",
-            f"draft's KV cache of {in_bytes(cache)} holds {cache / found.needed:.0f} of {draft.slots} "
-            "sequences at their longest; what does not fit gets no drafts",
+            f"draft's KV cache of {in_bytes(cache)} holds {cache / found.needed:.0f} sequences at "
+            f"their longest, of {draft.slots}; what does not fit gets no drafts",
             "lower max_model_len or max_num_seqs, or raise data_parallel_size",
         )
     else:
@@ -199,14 +199,14 @@ def _in_ram(app: Application, machine: Machine) -> Iterator[Finding]:
         yield Finding(
             Level.PROBLEM,
             "memory",
-            f"about {in_bytes(total)} are needed ({listed}), and there are {in_bytes(machine.memory)}",
+            f"about {in_bytes(total)} are needed ({listed}), of {in_bytes(machine.memory)}",
             "set VLLM_CPU_KVCACHE_SPACE in env of each lane" if greedy else "leave out a lane",
         )
     elif total > machine.memory_free:
         yield Finding(
             Level.WARNING,
             "memory",
-            f"about {in_bytes(total)} are needed ({listed}) and {in_bytes(machine.memory_free)} are free",
+            f"about {in_bytes(total)} are needed ({listed}), {in_bytes(machine.memory_free)} free",
             "stop other programs, or lower VLLM_CPU_KVCACHE_SPACE in env of each lane",
         )
     else:

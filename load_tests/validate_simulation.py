@@ -133,7 +133,7 @@ async def validate(
     """Drive the application in every scenario, and simulate what was driven."""
     model = await client.model()
     which = {scenario.name: scenario for scenario in scenarios(calibration, 1, 1)}
-    # The first answers of an engine, and of a router that knows nothing yet, are not the usual ones.
+    # The first answers of engines and of a router that knows nothing yet are not the usual ones.
     for policy in options.policies:
         await drive(client, model, requests[: options.warm_up], 2, LANE_OF[policy])
     bar = tqdm(total=len(requests) * len(options.policies) * len(options.users), unit="answer")

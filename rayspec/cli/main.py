@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rayspec.cli import calibrate, config, doctor, models, simulate, verify, version
+from rayspec.cli import calibrate, config, doctor, models, plan, simulate, verify, version
 from rayspec.errors import RayspecError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
+app.command("plan")(plan.plan)
 app.command("simulate")(simulate.simulate)
 app.command("verify")(verify.verify)
 app.command("version")(version.version)

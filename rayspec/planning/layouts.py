@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from rayspec.errors import ConfigError
 from rayspec.planning.calibration import Calibration, ClassProfile, LaneProfile
@@ -145,12 +145,23 @@ def _fitting(machine: Machine, target: Model, needs: Needs) -> list[_Engine]:
 
 
 def _remedy(machine: Machine, target: Model, needs: Needs) -> str:
+    """Return what would fit: more of the GPUs, or weights of 8 bits, if they do."""
+    smaller = replace(target, numbers=replace(target.numbers, weight=1.0))
+    more = _least(machine.gpu, target, needs)
+    quantized = _least(machine.gpu, smaller, needs) if target.numbers.weight > 1 else None
+    ways = [f"{more} GPUs"] if more is not None else []
+    if quantized is not None and quantized <= machine.count:
+        ways.append("--dtype fp8")
+    elif quantized is not None and (more is None or quantized < more):
+        ways.append(f"{quantized} GPUs with --dtype fp8")
+    return f"it fits with {' or '.join(ways)}" if ways else "take larger GPUs or a smaller model"
+
+
+def _least(gpu: Gpu, target: Model, needs: Needs) -> int | None:
     for parallel in _PARALLEL:
-        if not _budget(machine.gpu, target, parallel, needs).missing:
-            return f"it takes {parallel} of them" + (
-                ", or --dtype fp8" if target.numbers.weight > 1 else ""
-            )
-    return "take larger GPUs, a smaller --max-model-len, or --dtype fp8"
+        if not _budget(gpu, target, parallel, needs).missing:
+            return parallel
+    return None
 
 
 def _budget(gpu: Gpu, model: Model, parallel: int, needs: Needs, k: int = 0) -> Budget:

@@ -124,7 +124,7 @@ class ModelShape:
     @property
     def layer_weights(self) -> int:
         """Weights of all layers."""
-        return self._layers(self.experts)
+        return self.layers_with(self.experts)
 
     @property
     def parameters(self) -> int:
@@ -134,9 +134,10 @@ class ModelShape:
     @property
     def active_parameters(self) -> int:
         """Weights that one token meets, the output embedding included."""
-        return self._layers(self.active_experts) + self.vocabulary * self.hidden
+        return self.layers_with(self.active_experts) + self.vocabulary * self.hidden
 
-    def _layers(self, experts: int) -> int:
+    def layers_with(self, experts: int) -> int:
+        """Return the weights of all layers with so many of the experts of each."""
         attention = 2 * self.hidden * self.head_dim * (self.heads + self.kv_heads)
         dense = attention + 3 * self.hidden * self.intermediate
         if not self.experts:

@@ -52,10 +52,8 @@ def step_s(
     """Return the time of a step of `batch` sequences with `tokens` each."""
     layers = shape.layer_weights
     if shape.experts:  # tokens share experts; independent ones reach this share of them
-        routed = shape.active_experts / shape.experts
-        reached = 1 - (1 - routed) ** (batch * tokens)
-        dense = shape.active_parameters - shape.vocabulary * shape.hidden
-        layers = min(shape.layer_weights, round(dense / routed * reached))
+        reached = 1 - (1 - shape.active_experts / shape.experts) ** (batch * tokens)
+        layers = shape.layers_with(round(shape.experts * reached))
     read = layers * numbers.weight + shape.vocabulary * shape.hidden * numbers.other
     cache = batch * context * shape.kv_bytes_per_token(numbers, tensor_parallel)
     read_s = (read / tensor_parallel + cache) / (_BANDWIDTH * gpu.bandwidth)

@@ -58,6 +58,8 @@ class Text:
     @property
     def asks(self) -> bool:
         """Whether it begins by asking for information, not for something to be made."""
+        if self.words[:2] == ("tell", "me"):
+            return self.words[2:3] == ("about",) or bool(lexicon.QUESTIONS & {*self.words[2:3]})
         return bool(self.words) and self.words[0] in lexicon.QUESTIONS
 
 
@@ -88,7 +90,11 @@ def code_together(text: Text) -> str | None:
     """Name words that ask about programs only by being together."""
     kinds = text.kinds
     trade, doubtful = kinds & lexicon.TRADE_WORDS, kinds & lexicon.TRADE_WORDS_AMBIGUOUS
-    if len(trade) >= 2 or (trade and len(doubtful) >= 2) or len(doubtful) >= lexicon.SEVERAL:
+    if (
+        len(trade) >= 2
+        or (trade and len(doubtful) >= 2)
+        or (len(doubtful - lexicon.OFFICE) >= lexicon.SEVERAL)
+    ):
         return _listed(trade | doubtful)
     unsure = kinds & lexicon.LANGUAGE_WORDS_AMBIGUOUS
     if unsure and doubtful and text.pairs & lexicon.IN_LANGUAGE:
@@ -169,6 +175,11 @@ def _choice(text: Text) -> str | None:
         return "one of"
     if text.kinds & lexicon.ANSWERING and (pairs := text.pairs & lexicon.CHOICE_PAIRS):
         return _first(pairs)
+    for verb in text.kinds & lexicon.REPLYING:
+        at = text.words.index(verb)
+        after = text.words[at + 1 : at + 7]
+        if after[:1] == ("with",) and (how := lexicon.RESTRICTING_ANY.intersection(after)):
+            return f"{verb} with {min(how)}"
     for word in text.kinds & lexicon.RESTRICTING if text.kinds & lexicon.LABELS else ():
         at = text.words.index(word)
         near = text.words[max(0, at - 4) : at + 5]
@@ -193,7 +204,7 @@ def given_text(text: Text, told: Text, excerpt: Excerpt) -> str | None:
         return None
     if excerpt.request_chars >= lexicon.MADE_OF_TEXT:
         return _about(text, told, excerpt.request)
-    if excerpt.system_chars >= lexicon.MADE_OF_TEXT and _marked(excerpt.system):
+    if excerpt.system_chars >= lexicon.MADE_OF_TEXT and _marked(excerpt.system, labels=True):
         return "text in the system message"
     if verbs := (text.kinds | told.kinds) & lexicon.EXTRACTIVE_VERBS:
         return f"long prompt, {min(verbs)}"
@@ -202,6 +213,8 @@ def given_text(text: Text, told: Text, excerpt: Excerpt) -> str | None:
     if excerpt.opening_chars >= lexicon.MADE_OF_TEXT:
         opening = Text.of(instruction(excerpt.opening))
         why = _about(opening, told, excerpt.opening)
+        if not why and (offered := Text.of(excerpt.previous).kinds & lexicon.EXTRACTIVE_VERBS):
+            why = f"offered to {min(offered)}"
         return why and f"first message: {why}"
     return None
 
@@ -215,6 +228,8 @@ def _about(asked: Text, told: Text, whole: str) -> str | None:
     nouns = asked.kinds & lexicon.TEXT_NOUNS
     if nouns and asked.kinds & lexicon.POINTING:
         return f"long prompt, {min(nouns)}"
+    if told.kinds & lexicon.EVERY and (nouns := told.kinds & lexicon.TEXT_NOUNS):
+        return f"system text: every {min(nouns)}"
     if _marked(whole) or lexicon.LABEL_AT_END.search(whole):
         return "long prompt, marked text"
     if asides(whole) and sum(map(asked.words.count, lexicon.FIRST_PERSON)) <= 1:
@@ -222,8 +237,11 @@ def _about(asked: Text, told: Text, whole: str) -> str | None:
     return None
 
 
-def _marked(text: str) -> bool:
-    return any(map(lexicon.MARKER.match, text.split("\n", _MAX_LINES)[:_MAX_LINES]))
+def _marked(text: str, *, labels: bool = False) -> bool:
+    lines = text.split("\n", _MAX_LINES)[:_MAX_LINES]
+    return any(map(lexicon.MARKER.match, lines)) or (
+        labels and any(map(lexicon.LABEL_LINE.match, lines))
+    )
 
 
 def creative(text: Text, told: Text, excerpt: Excerpt) -> str | None:
@@ -238,6 +256,8 @@ def creative(text: Text, told: Text, excerpt: Excerpt) -> str | None:
         return f"system text: {min(forms)}"
     if (excerpt.raw or text.pairs & lexicon.GO_ON) and _narrative(text):
         return "narration"
+    if style := text.kinds & lexicon.CREATIVE_STYLE:
+        return min(style)
     if text.asks and text.words[:2] not in lexicon.ASKING_FOR:
         return None
     return _invention(text)
@@ -306,8 +326,8 @@ def _latin(kinds: Set[str]) -> str | None:
     if not known and (len(kinds) < 4 or (not accented and len(particles) < 2)):
         return None
     score = len(known) + accented + len(particles)
-    english = len(kinds & languages.ENGLISH_WORDS)
-    if 2 * english < score and 6 * score >= len(kinds):
+    english = 2 * len(kinds & languages.ENGLISH_WORDS) - len(kinds & languages.SHARED_WORDS)
+    if english < score and 6 * score >= len(kinds):
         return f"function words {_listed(known)}" if known else "letters"
     return None
 

@@ -31,6 +31,15 @@ ENGLISH_WORDS = _set(
 
 # Function words, and the commonest verbs, of languages in Latin script. Left out: what is also
 # English (die, was, on), and the particles of names below.
+# Of those, what is a word of its neighbours too, and so tells half as much.
+SHARED_WORDS = (
+    _set(
+        "is in a me no as was we of over on do so to an am he had all will best put come per as or "
+        "us"
+    )
+    & ENGLISH_WORDS
+)
+
 _FOREIGN = (
     # Spanish, Catalan, Galician, Basque
     "que qué por para con como cómo cuál cuáles está están más puedo puede quiero quisiera pero "
@@ -85,7 +94,12 @@ _FOREIGN = (
     "yang dan apa untuk dengan ini itu tidak bagaimana saya kamu dari dalam adalah bisa akan "
     "atau mengapa kenapa antara perbedaan dimana cara ya berapa paling juga boleh mana ng ang "
     "mga paano ano sa ko mo ba po bakit saan magkano na wa kwa ni gani jinsi katika nini vipi je "
-    "kuwa watu hii"
+    "kuwa watu hii paljonko maksaa voiko saako mistä montako mitkä kenen mikor hány mitől miből "
+    "hová merre kaç hangisi nereye nereden kim niçin apakah kapan siapa gimana boleh cât costă "
+    "când cine kas kada kiek cik kad milyen jaka ktoś czemu ile można warto kiedyś jakie zamiast "
+    "wohin woher wieviel wessen weshalb waarheen hoelang hoeveel welk varifrån hurdan vilket "
+    "mycket hvilket hvorfra hvem onde quantos quantas dónde cuántas combien lequel laquelle auquel "
+    "dovrei quanti quante"
 )
 FOREIGN_WORDS = frozenset(word for word in _set(_FOREIGN) if len(word) > 1) - ENGLISH_WORDS
 

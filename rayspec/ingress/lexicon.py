@@ -63,7 +63,9 @@ CODE_ALONE = _set(
     "haskell ocaml elixir clojure erlang fortran cobol verilog vhdl solidity golang dataframe repo "
     "endpoint endpoints docker api apis backend frontend userscript recursion compiler parser "
     "ubuntu debian stdlib endian bitwise boolean nullable idempotent multithreading multithreaded "
-    "deadlock deadlocks hashing"
+    "deadlock deadlocks hashing const println printf malloc sizeof instanceof elif kwargs varchar "
+    "bool argv tuple tuples lambda lambdas subprocess stylesheet jsx tsx divs regexes iterators "
+    "hook hooks"
 )
 TRADE_WORDS = _set(
     "function functions script scripts code codebase bug bugs implement implementation refactor "
@@ -85,7 +87,9 @@ TRADE_WORDS_AMBIGUOUS = _set(
     "parameters type types undefined returns return input output value values object objects key "
     "keys field fields thread threads cache queue heap tree graph node nodes request response "
     "client port host route handler state mount fetch fetches render log logs version release "
-    "print prints bit bits byte bytes memory loops integer float double reference"
+    "print prints bit bits byte bytes memory loops integer float double reference push pushed pull "
+    "pulled undo revert clone checkout stash push reset flag flags header headers cast vector "
+    "vectors pixel pixels callback login session sessions cookie cookies latency timeout"
 )
 CODE_PAIRS = _pairs(
     "write code, unit test, unit tests, pull request, stack trace, time complexity, binary search, "
@@ -98,7 +102,8 @@ CODE_PAIRS = _pairs(
     "test, integration tests, foreign key, stored procedure, shell script, core dumped, latex "
     "table, memory leak, build fails, type error, syntax error, compile error, api key, rest api, "
     "web server, git commit, permission denied, not none, return none, is none, return true, "
-    "return false, type mismatch, pull requests, is null, not null, null check, infinite loop"
+    "return false, type mismatch, pull requests, is null, not null, null check, infinite loop, "
+    "data frame, data frames, date object, for loop, while loop, nested loop, code snippet"
 )
 # Asked for with a verb of making: `a bot`, `the macro`.
 CODE_VERBS = _set(
@@ -108,6 +113,13 @@ CODE_ARTEFACTS = _set(
     "bot macro scraper crawler parser cli api endpoint webpage website composable middleware query "
     "subclass constructor decorator workflow plugin dockerfile makefile algorithm wrapper getter "
     "setter serializer logger unittest webapp applet"
+)
+# Of the words of the trade, those of any office too.
+OFFICE = _set(
+    "page print prints form write list lists table button website template sort file files key "
+    "keys "
+    "memory client host state version release type types test tests row rows column columns value "
+    "values queue web index error errors log login session reset header flag pull push"
 )
 SEVERAL = 3  # words of the trade that each have another life, and together hardly
 CODE_ARTEFACT_PAIRS = _pairs(
@@ -125,11 +137,11 @@ IN_LANGUAGE = frozenset(
 ABOUT_LANGUAGE = frozenset(
     (before, language)
     for before in ("in", "with", "using")
-    for language in LANGUAGE_WORDS | _set("rust c ruby react vue angular")
+    for language in LANGUAGE_WORDS | _set("rust c r ruby react vue angular")
 )
 CODE_SYSTEM = _set(
     "programmer coder coding programming developer compiler sql python javascript typescript code "
-    "codebase repository ide software"
+    "codebase repository ide software engineer frontend backend jsx devops shell terminal"
 )
 FILL_IN_MIDDLE = ("<fim_prefix>", "<|fim_prefix|>", "<|fim_begin|>", "<fim_suffix>", "[suffix]")
 # The beginning of a line of source text, of a diff, of a stack trace or of a shell session.
@@ -201,15 +213,19 @@ ANSWERING = _set(
 CHOICE_PAIRS = _pairs(
     "one word, single word, exactly one, single letter, single number, one letter, these labels, "
     "these categories, these classes, into one, following labels, following categories, following "
-    "classes, the labels, yes or, true or"
+    "classes, the labels, yes or, true or, single character, one character, one digit, single "
+    "digit"
 )
 BARE_PAIRS = _pairs(
-    "no commentary, no prose, no preamble, only output, output only, only return, return only"
+    "no commentary, no prose, no preamble, only output, output only, only return, return only, "
+    "separated by, no other, one word, true or"
 )
+REPLYING = _set("answer reply respond")
+RESTRICTING_ANY = _set("only just exactly nothing solely single")
 RESTRICTING = _set("only just exactly nothing solely")
 LABELS = _set(
     "label labels category class letter letters number digit digits score rating word words yes no "
-    "true false intent sentiment"
+    "true false intent sentiment department language country emotion topic character"
 )
 OBJECT = re.compile(r"\{(?=\s{0,4}[\"'<]?\w{1,40}[\"'>]?\s{0,2}[:,])")
 SHOT = re.compile(r"\n(\w[\w /()-]{0,40}:)\s{0,2}\Z")
@@ -228,6 +244,7 @@ EXTRACTIVE_PAIRS = _pairs(
     "that, put this, this into, plain language, plain english, into plain"
 )
 # What a text that is given may be called, after a word that points at it.
+EVERY = _set("every each any whatever anything everything")
 POINTING = _set("this the these following above below my our attached given")
 TEXT_NOUNS = _set(
     "text article document documents passage email mail thread transcript conversation chat essay "
@@ -243,6 +260,7 @@ MARKER = re.compile(
     r"|-{3,}|={3,}|\"\"\"|#{2,4} ",
     re.IGNORECASE,
 )
+LABEL_LINE = re.compile(r"[A-Z][\w' ]{0,40}:\s{0,2}$")
 LABEL_AT_END = re.compile(r"\n(?:#{1,4} ?)?[A-Z][\w;' ]{0,40}(?::|\n-)\s{0,2}\Z")
 FIRST_PERSON = ("i", "my", "me", "myself", "mine")
 MADE_OF_TEXT = 320  # characters: less is hardly a text to extract from
@@ -255,18 +273,21 @@ CREATIVE_FORMS = _set(
     "legend villanelle fanfiction character backstory chapter ode skit speech toast sequel prequel "
     "worldbuilding pun puns eulogy sketch stanza couplet acrostic prose vignette lullaby anthem "
     "jingle satire parody allegory saga hymn rhyme rhymes nickname nicknames chorus sitcom premise "
-    "twister superhero villain diary improv fanfic tales epic melodrama"
+    "twister superhero villain diary improv fanfic tales epic melodrama motto mottos mottoes "
+    "quatrain quatrains stanzas couplets epitaph dialog"
 )
 # Nobody names these but to have one.
 CREATIVE_CERTAIN = _set(
     "poem poems haiku haikus sonnet limerick limericks ballad verse verses lyrics monologue riddle "
     "riddles pun puns joke jokes fairytale fable screenplay skit ode rap lullaby villanelle "
-    "acrostic fanfiction jingle tagline taglines slogan slogans poetically tale"
+    "acrostic fanfiction jingle tagline taglines slogan slogans poetically tale iambic tetrameter "
+    "pentameter rhyming rhymed couplets quatrain quatrains stanza stanzas"
 )
 CREATIVE_OPENERS = _set(
     "poem haiku sonnet limerick ballad villanelle ode fable parody acrostic lullaby joke riddle "
     "pun monologue eulogy screenplay skit story tale fairytale song lyrics slogans taglines titles "
-    "puns jokes riddles character backstory verse lullabies tales"
+    "puns jokes riddles character backstory verse lullabies tales dialogue dialog scene epitaph "
+    "motto"
 )
 CREATIVE_VERBS = _set(
     "write compose create invent imagine tell make craft continue pretend dream give pen draft "
@@ -279,9 +300,12 @@ CREATIVE_MAKING = _set(
 CREATIVE_MOODS = _set(
     "funny silly hilarious witty ridiculous absurd whimsical spooky scary creepy horror thriller "
     "romantic heroic shakespearean poetic mock surreal dreamlike sarcastic fairytale dystopia "
-    "utopia comedy tragic"
+    "utopia comedy tragic eerie haunting gloomy melancholy melancholic suspenseful mysterious "
+    "nostalgic bittersweet macabre cheesy"
 )
-CREATIVE_ALONE = _set("invent imagine improvise brainstorm roleplay worldbuild worldbuilding")
+CREATIVE_ALONE = _set(
+    "invent imagine improvise brainstorm roleplay worldbuild worldbuilding pretend"
+)
 CREATIVE_WORLD = _set(
     "dragon dragons elf elves wizard wizards pirate pirates dungeon tavern kingdom vampire "
     "vampires superhero superheroes villain villains alien aliens ghost ghosts fairy fairies witch "
@@ -298,14 +322,15 @@ CREATIVE_PAIRS = _pairs(
     "fiction, names for, titles for, surprise me, the story, a scene, perspective of, style of, "
     "voice of, think up, dream up, keep writing, a play, the scene, happens next, letter from, "
     "alternate ending, alternative ending, different ending, take turns, play a, what if, a story, "
-    "stay in, s voice"
+    "stay in, s voice, thoughts of, inner monologue, speak first, would say, could talk"
 )
+CREATIVE_STYLE = _set("poetic poetically whimsical whimsically lyrical lyrically")
 CREATIVE_SYSTEM = _set(
     "storyteller novelist poet fiction fantasy narrator roleplay novel songwriter screenwriter "
-    "lyricist comedian adventure campaign playwright"
+    "lyricist comedian adventure campaign playwright narrate storytelling"
 )
 SCREENPLAY = re.compile(
-    r"\s{0,4}(?:INT\.|EXT\.|chapter (?:one|two|\d{1,3}|[ivx]{1,5})\b|title: |act [ivx1]{1,3}\b)",
+    r"\s{0,4}(?:INT\.|EXT\.|FADE IN|chapter (?:one|two|\d{1,3}|[ivx]{1,5})\b|title: |act [ivx1]{1,3}\b)",
     re.IGNORECASE,
 )
 EXPERTS = _set(

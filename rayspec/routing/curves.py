@@ -1,13 +1,16 @@
 """The step times that decisions reckon with: a calibration, corrected by what engines measure now.
 
-Without a calibration the engines' own measurements stand alone. With one they replace its points
-of about the same batch and K, and scale the others, so that a machine which is slower today than
-when it was calibrated is seen at every load. Pure.
+Without a calibration the engines' own measurements stand alone, and a load that an engine has not
+met yet is guessed to its favour: if it is chosen for that, it is measured at once, whereas a load
+that looked too slow would never be tried. With a calibration the measurements replace its points of
+about the same batch and K, and scale the others, so that a machine which is slower today than when
+it was calibrated is seen at every load. Pure.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rayspec.routing.cost_model import LaneCost, PrefillTimes, StepPoint, StepTimes
@@ -17,6 +20,8 @@ from rayspec.routing.types import EngineProfile, Lane
 __all__ = ["ClassPrior", "Curves", "LaneCurve", "Measured", "lane_curve"]
 
 _MOST_SCALE = 3.0
+
+Profiles = tuple[EngineProfile, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,29 +61,58 @@ class LaneCurve:
 
 
 class Curves:
-    """Keeps the curve of every lane, and builds it anew only when a replica has measured more."""
+    """Keeps the curve of every lane, and builds it anew only when a replica has measured more.
 
-    def __init__(self, measured: Measured | None = None) -> None:
+    `k_tiers` are the draft lengths of the speculative lane.
+    """
+
+    def __init__(self, measured: Measured | None = None, k_tiers: Sequence[int] = ()) -> None:
         self._measured = measured
-        self._built: dict[Lane, tuple[tuple[EngineProfile, ...], LaneCurve | None]] = {}
+        self._tiers = {Lane.SPECULATIVE: tuple(k_tiers), Lane.PLAIN: (0,)}
+        self._profiles: dict[Lane, Profiles] = {}
+        self._curves: dict[Lane, LaneCurve] = {}
 
-    def curve(self, lane: Lane, profiles: tuple[EngineProfile, ...]) -> LaneCurve | None:
-        """Return the curve of `lane`, whose replicas report `profiles`; None if nothing is known.
+    def update(self, profiles: Mapping[Lane, Profiles]) -> Mapping[Lane, LaneCurve]:
+        """Return the curves of the lanes of which something is known.
 
         A lane without replicas keeps its last curve.
         """
-        known = self._built.get(lane)
-        if known is not None and (not profiles or known[0] == profiles):
-            return known[1]
-        curve = lane_curve(lane, profiles, self._measured)
-        self._built[lane] = (profiles, curve)
-        return curve
+        changed = {
+            lane: found for lane, found in profiles.items() if found != self._profiles.get(lane)
+        }
+        if any(changed.values()) or not self._profiles:
+            self._profiles |= {lane: found for lane, found in changed.items() if found}
+            fastest = min(
+                (
+                    point.seconds
+                    for known in self._profiles.values()
+                    for profile in known
+                    for point in profile.steps
+                ),
+                default=0.0,
+            )
+            for lane in profiles:
+                known = self._profiles.get(lane, ())
+                curve = lane_curve(lane, known, self._measured, self._tiers[lane], fastest)
+                if curve is not None:
+                    self._curves[lane] = curve
+                else:
+                    self._curves.pop(lane, None)
+        return self._curves
 
 
 def lane_curve(
-    lane: Lane, profiles: Collection[EngineProfile], measured: Measured | None
+    lane: Lane,
+    profiles: Collection[EngineProfile],
+    measured: Measured | None,
+    tiers: Sequence[int] = (),
+    fastest: float = 0.0,
 ) -> LaneCurve | None:
-    """Return the curve that a calibration and the engines of a lane give together."""
+    """Return the curve that a calibration and the engines of a lane give together.
+
+    Without a calibration, loads that were not met are guessed for K of `tiers`; no step is guessed
+    to be faster than `fastest`, the shortest of any lane.
+    """
     points = [point for profile in profiles for point in profile.steps]
     prefill = _mean_prefill([p.prefill for p in profiles if p.prefill is not None])
     base = None if measured is None else measured.costs.get(lane)
@@ -86,7 +120,8 @@ def lane_curve(
         if not points or prefill is None:
             return None
         some = next(iter(profiles))
-        cost = LaneCost(StepTimes(points), prefill, some.max_num_seqs, some.chunk_tokens)
+        steps = StepTimes([*points, *_guessed(points, tiers, fastest)])
+        cost = LaneCost(steps, prefill, some.max_num_seqs, some.chunk_tokens)
         return LaneCurve(cost, cost, True)
     scale = _scale(points, base.steps)
     contention = measured.contention.get(lane, 1.0)
@@ -100,6 +135,32 @@ def lane_curve(
         for factor in (1.0, contention)
     )
     return LaneCurve(alone, contended, bool(points), overhead_s)
+
+
+def _guessed(
+    points: Collection[StepPoint], tiers: Sequence[int], fastest: float
+) -> list[StepPoint]:
+    """Return points for smaller loads than those that were measured.
+
+    Fewer tokens take at best a time in proportion to them, as where compute is the limit. K between
+    two that were measured for a batch is left to interpolation.
+    """
+    covered = {_cell(point) for point in points}
+    measured_ks: dict[int, list[int]] = defaultdict(list)
+    for size, drafts in covered:
+        measured_ks[size].append(drafts)
+    guessed = []
+    for batch in {1, *(point.batch for point in points)}:
+        for k in tiers:
+            tokens = batch * (k + 1)
+            larger = [p for p in points if p.batch * (p.k + 1) >= tokens and p.batch >= batch]
+            known = measured_ks[(batch - 1).bit_length()]
+            if not larger or (known and min(known) <= k <= max(known)):
+                continue
+            best = min(larger, key=lambda p: p.seconds / (p.batch * (p.k + 1)))
+            seconds = best.seconds * tokens / (best.batch * (best.k + 1))
+            guessed.append(StepPoint(batch, k, best.context, max(seconds, fastest)))
+    return guessed
 
 
 def _scaled(

@@ -1,8 +1,9 @@
 """Step times that an engine learns from its own steps: recent ones count most, memory is bounded.
 
 Steps fall into cells of similar batch, drafts and context; a cell keeps decayed means, so what it
-reports is where its steps really were. A cell that is not visited any more keeps its means: the
-last measurement of a load is better than none. Pure, with the clock injected.
+reports is where its steps really were. A cell that is not visited any more keeps its means for half
+an hour: the last measurement of a load is better than none, until it may mislead. Pure, with the
+clock injected.
 """
 
 from __future__ import annotations
@@ -19,6 +20,8 @@ _MIN_STEPS = 8
 # Means move on with the machine: at most so many past steps weigh against a new one.
 _MEMORY_STEPS = 500.0
 _OUTLIER = 4.0
+_FORGET_S = 1800.0
+_LONGEST_S = 3600.0  # no step takes that long; nor is anything but a number shorter
 _MAX_REPORTED = 64
 _CONTEXT_FIRST = 9  # contexts under 2^9 tokens share a cell; then each factor of four has its own
 
@@ -51,7 +54,7 @@ class StepLearner:
 
     def decoded(self, batch: int, drafts: float, context: float, seconds: float) -> None:
         """Learn from a step of `batch` sequences that verified `drafts` tokens each, on average."""
-        if batch < 1 or not 0 < seconds < float("inf"):
+        if batch < 1 or not 0 < seconds < _LONGEST_S:
             return
         key = (
             (batch - 1).bit_length(),
@@ -77,7 +80,7 @@ class StepLearner:
 
     def prefilled(self, tokens: float, seconds: float) -> None:
         """Learn from a step of `seconds` that computed `tokens` prompt tokens."""
-        if tokens <= 0 or not 0 < seconds < float("inf"):
+        if tokens <= 0 or not 0 < seconds < _LONGEST_S:
             return
         now = self._clock()
         keep = 0.5 ** (max(0.0, now - self._prefill_at) / self._half_life_s)
@@ -86,6 +89,9 @@ class StepLearner:
 
     def points(self) -> tuple[StepPoint, ...]:
         """Return the measured cells; of too many, those that were visited last."""
+        now = self._clock()
+        for key in [key for key, cell in self._cells.items() if now - cell.at > _FORGET_S]:
+            del self._cells[key]
         known = [cell for cell in self._cells.values() if cell.steps >= _MIN_STEPS]
         known.sort(key=lambda cell: cell.at, reverse=True)
         points = (_point(cell) for cell in known[:_MAX_REPORTED])

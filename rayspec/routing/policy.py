@@ -192,12 +192,12 @@ def _choose(
     if explored:
         return Lane.SPECULATIVE, Rule.EXPLORE, f"acceptance {acceptance.high:.2f} < {lowest:.2f}"
     if predicted and forecast is not None:
-        return _faster(request, forecast, spec, own, history)
+        return _faster(lane, forecast, spec, own, history)
     return _unmeasured(lanes, spec, history, lane.concurrency, limit)
 
 
 def _faster(
-    request: RequestView,
+    speculative: LaneView,
     forecast: Forecast,
     spec: PolicySpec,
     own: ClassPolicy,
@@ -212,7 +212,7 @@ def _faster(
     if history.lane is lane.other and seconds[lane] >= seconds[lane.other] * (1 - margin):
         lane, rule = lane.other, Rule.STEADY
     detail = _compared(seconds, lane, forecast)
-    explored = _exploration(forecast, lane, spec, history)
+    explored = _exploration(speculative, forecast, lane, spec, history)
     if explored is not None:
         target, loss = explored
         return target, Rule.EXPLORE, f"{detail} at a loss of {max(loss, 0.0):.0%}"
@@ -220,20 +220,29 @@ def _faster(
 
 
 def _exploration(
-    forecast: Forecast, lane: Lane, spec: PolicySpec, history: ClassHistory
+    speculative: LaneView,
+    forecast: Forecast,
+    lane: Lane,
+    spec: PolicySpec,
+    history: ClassHistory,
 ) -> tuple[Lane, float] | None:
     """Return where this request explores, and its predicted loss; None if it does not.
 
     A class that is served without drafts in the speculative lane explores drafts there, and the
-    plain lane, in turns.
+    plain lane, in turns. Where nobody else is drafting, the whole batch waits for the one draft, so
+    a full batch is made to wait more rarely.
     """
-    if not _explores(history.turns, spec.exploration_share):
+    share = spec.exploration_share
+    undrafted = forecast.lanes[Lane.SPECULATIVE].k == 0
+    if undrafted:
+        share /= max(speculative.concurrency / max(speculative.replicas, 1), 1)
+    if not _explores(history.turns, share):
         return None
-    speculative = forecast.drafting or forecast.lanes[Lane.SPECULATIVE]
-    idle = lane is Lane.SPECULATIVE and forecast.lanes[lane].k == 0 and forecast.drafting
-    turn = floor(history.turns * spec.exploration_share)
-    if lane is Lane.PLAIN or (idle and turn % 2 == 0):
-        target, there = Lane.SPECULATIVE, speculative.total_s
+    drafting = forecast.drafting or forecast.lanes[Lane.SPECULATIVE]
+    turn = floor(history.turns * share)
+    idle = undrafted and forecast.drafting is not None and turn % 2 == 0
+    if lane is Lane.PLAIN or idle:
+        target, there = Lane.SPECULATIVE, drafting.total_s
     else:
         target, there = Lane.PLAIN, forecast.lanes[Lane.PLAIN].total_s
     here = forecast.lanes[lane].total_s

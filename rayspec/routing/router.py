@@ -55,7 +55,7 @@ class Router:
             spec.acceptance_half_life_s,
             {name: prior.lengths for name, prior in self._priors.items()},
         )
-        self._curves = Curves(spec.measured)
+        self._curves = Curves(spec.measured, spec.k_tiers)
 
     def admit(self, request: RequestView) -> Ticket:
         """Decide where `request` goes and count it in; the decision is on the ticket."""
@@ -67,7 +67,8 @@ class Router:
         predicted = self._forecast(request, views, curves, estimate, lengths) if curves else None
         decision = decide(request, views, estimate, self.spec, self.ledger.history(name), predicted)
         self.ledger.remember(name, decision)
-        return self.ledger.admit(decision, request.sequences, lengths.prompt)
+        prompt_tokens = lengths.prompt if request.sequences else 0.0
+        return self.ledger.admit(decision, request.sequences, prompt_tokens)
 
     def spill(self, ticket: Ticket, why: str) -> Ticket | None:
         """Move a request that its lane did not take to the other lane, with its count.
@@ -112,13 +113,11 @@ class Router:
             place = self.acceptance.estimate(outcome.workload_class).workload_class
             self._traffic.observe(place, outcome)
 
-    def _lanes(self) -> tuple[dict[Lane, LaneView], dict[Lane, LaneCurve]]:
-        views, curves = self.ledger.views(), {}
-        for lane, view in views.items():
-            curve = self._curves.curve(lane, self.ledger.profiles(lane))
-            if curve is not None:
-                curves[lane] = curve
-                views[lane] = replace(view, measured=True)
+    def _lanes(self) -> tuple[dict[Lane, LaneView], Mapping[Lane, LaneCurve]]:
+        views = self.ledger.views()
+        curves = self._curves.update({lane: self.ledger.profiles(lane) for lane in views})
+        for lane in curves:
+            views[lane] = replace(views[lane], measured=True)
         return views, curves
 
     def _forecast(

@@ -76,12 +76,34 @@ def test_a_wild_measurement_does_not_bend_the_whole_calibration() -> None:
 
 def test_a_curve_is_built_once_and_outlives_its_replicas() -> None:
     curves = Curves()
-    first = curves.curve(P, (ONLINE,))
+    first = curves.update({P: (ONLINE,)})[P]
 
-    assert curves.curve(P, (pickle.loads(pickle.dumps(ONLINE)),)) is first
-    assert curves.curve(P, ()) is first
-    assert curves.curve(P, (replace(ONLINE, steps=points(3.0, 4)),)) is not first
-    assert curves.curve(S, ()) is None
+    assert curves.update({P: (pickle.loads(pickle.dumps(ONLINE)),)})[P] is first
+    assert curves.update({P: ()})[P] is first
+    assert curves.update({P: (replace(ONLINE, steps=points(3.0, 4)),)})[P] is not first
+    assert S not in curves.update({P: (ONLINE,), S: ()})
+
+
+def test_a_load_that_was_not_met_is_guessed_to_its_favour() -> None:
+    busy = replace(ONLINE, steps=(StepPoint(16, 4, 100, 0.8),))
+    curve = Curves(k_tiers=(0, 4)).update(
+        {S: (busy,), P: (replace(ONLINE, steps=points(0.05, 1)),)}
+    )
+    steps = curve[S].alone.steps
+
+    assert steps.seconds(16, 4, 100) == pytest.approx(0.8)
+    assert steps.seconds(16, 0, 100) == pytest.approx(0.16)  # a fifth of the tokens
+    assert steps.seconds(1, 4, 100) == pytest.approx(0.05)  # no faster than any step was
+    assert steps.seconds(1, 0, 100) == pytest.approx(0.05)
+    assert curve[P].alone.steps.seconds(1, 0, 100) == pytest.approx(0.05)
+
+
+def test_what_was_measured_is_not_guessed() -> None:
+    steps = (*points(0.1, 1, 8), StepPoint(1, 4, 100, 0.3), StepPoint(8, 4, 100, 0.9))
+    curve = lane_curve(S, [replace(ONLINE, steps=steps)], None, (0, 4), 0.1)
+
+    assert curve is not None
+    assert set(curve.alone.steps.points) == set(steps)
 
 
 def test_a_calibration_travels_to_other_processes() -> None:

@@ -140,3 +140,18 @@ def test_configured_classes_have_a_place_of_their_own(clock: Clock) -> None:
     router.acceptance.observe(Outcome("mine", S, 10, 10, 10, 9, True))
 
     assert router.acceptance.estimate("mine").mean == 1.0
+
+
+def test_what_brings_no_sequence_is_no_load(router: Router) -> None:
+    router.admit(RequestView("chat", sequences=0))
+
+    view = router.ledger.view(S)
+    assert (view.in_flight, view.backlog) == (0, 0)
+
+
+def test_a_request_asks_for_the_engine_s_longest_draft_unless_told(clock: Clock) -> None:
+    router = Router(replace(SPEC, k_tiers=(0, 2, 5)), tuple(Lane), clock)
+
+    asked = [router.asked_k(router.admit(replace(CHAT, k=k)).decision) for k in (None, 2)]
+    assert asked == [5, 2]
+    assert router.asked_k(router.admit(CHAT).decision) == 0  # in the plain lane

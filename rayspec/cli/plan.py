@@ -73,12 +73,16 @@ def plan(
 ) -> None:
     """Rank layouts of your GPUs under your traffic, draft GPUs counted.
 
-    Every layout that fits is simulated: tensor parallelism, number of speculative engines with each
-    draft on a GPU of its own, number of plain engines, and no speculation at all.
+    Simulates every layout that fits: tensor parallelism, how many
+    speculative engines with each draft on a GPU of its own, how many
+    plain engines, and no speculation at all. First come those that keep
+    your limits, by the requests that a GPU then serves.
 
-      rayspec plan --target 70b --dtype fp8 --gpus 8 --gpu h200 --rate 4 --slo-tpot 20
+      rayspec plan --target 70b --dtype fp8 --gpus 4 --rate 2 --slo-tpot 15
 
-      rayspec plan --target ./my-model --draft ./my-draft --draft 0.5b --gpus 4 --users 16
+      rayspec plan --target ./my-model --draft ./my-draft --draft 0.5b
+
+      rayspec plan --calibration FILE --gpus 8 --users 64 --slo-tpot 8
     """
     from rayspec.planning.examples import DEFAULT, open_calibration
     from rayspec.planning.goodput import Slo

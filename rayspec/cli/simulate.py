@@ -73,23 +73,29 @@ def simulate(
 ) -> None:
     """Answer whether to enable speculation for your traffic.
 
-    Simulates continuous batching under your traffic four times, on equal hardware: without
-    speculation, with speculation for everything, with rayspec's routing, and with an oracle that
-    knows every answer's length. Prints latencies per class, and one sentence per class.
+    Simulates continuous batching under your traffic on equal hardware:
+    without speculation, with speculation for everything, with rayspec's
+    routing, and with an oracle that knows every answer's length. Prints
+    latencies per class, then one sentence per class.
 
     Five minutes, on a laptop, without a GPU:
 
-      rayspec simulate                                        an example, 8 users
+      rayspec simulate
 
-      rayspec simulate --rate 20 --mix code=0.3,chat=0.7 --slo-ttft 500 --slo-tpot 10
+      rayspec simulate --rate 20 --mix code=0.3,chat=0.7 --slo-tpot 8
+
+      rayspec simulate --users 16 --acceptance code=0.75 --mix code
 
       rayspec simulate --trace AzureLLMInferenceTrace_code.csv --class code
 
-      rayspec simulate --users 16 --plot latency.png          1 to 64 users, as a picture
+      rayspec simulate --plot latency.png
 
-    What you get is as good as the calibration. The shipped one is put together from measurements
-    of one machine; measure yours with `rayspec calibrate`, then give --calibration FILE.
-    """  # fmt: skip
+    The first is an example with 8 users; the last draws 1 to 64 users.
+
+    It is as good as its calibration. The shipped one is put together
+    from measurements of another machine, and says so: measure yours
+    with `rayspec calibrate`, then give --calibration FILE.
+    """
     from rayspec.planning.examples import DEFAULT, open_calibration
     from rayspec.planning.goodput import Slo
     from rayspec.planning.scenarios import scenarios
@@ -159,6 +165,8 @@ def _loads(base: Trace, sweep: str | None, plot: Path | None) -> list[float | No
 
     if sweep is None and plot is None:
         return [None]
+    if not base.users and not base.rate:
+        raise ConfigError("trace", len(base), "requests at one moment have no rate to vary")
     if sweep is None:
         if base.users:
             return [float(users) for users in sorted({*_USERS, base.users})]

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import ceil, inf
+from operator import itemgetter
 from statistics import fmean, median
 
 __all__ = [
@@ -213,7 +214,7 @@ def _at(acceptance: Acceptance, position: int) -> float:
 def _interpolate(curve: Sequence[tuple[int, float]], batch: float) -> float:
     if batch <= curve[0][0] or len(curve) == 1:
         return curve[0][1]
-    at = min(bisect_right([point for point, _ in curve], batch), len(curve) - 1)
+    at = min(bisect_right(curve, batch, key=itemgetter(0)), len(curve) - 1)
     (left, low), (right, high) = curve[at - 1], curve[at]
     slope = (high - low) / (right - left)
     if batch > right:

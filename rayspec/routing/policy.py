@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from math import floor
 
 from rayspec.routing.curves import Measured
+from rayspec.routing.exploration import exploration, explores
 from rayspec.routing.types import (
     AcceptanceEstimate,
     ClassHistory,
@@ -134,8 +134,8 @@ def _k(
     if rule is Rule.ONLY_LANE and _uncalibrated_experts(lanes, spec):
         return 0 if request.speculation is Speculation.AUTO else asked
     prediction = None if forecast is None else forecast.lanes.get(Lane.SPECULATIVE)
-    if rule is Rule.EXPLORE and forecast is not None:
-        prediction = forecast.drafting
+    if rule is Rule.EXPLORE and forecast is not None and forecast.drafting is not None:
+        return forecast.drafting.k
     if prediction is None:
         return asked
     longest = max(spec.k_tiers, default=None)
@@ -178,7 +178,7 @@ def _choose(
         and acceptance.drafted >= spec.acceptance_min_drafted
         and acceptance.high < lowest
     )
-    explored = floored and _explores(history.floored, spec.exploration_share)
+    explored = floored and explores(history.floored, spec.exploration_share)
     if floored and not explored:
         return Lane.PLAIN, Rule.ACCEPTANCE, f"{acceptance.high:.2f} < {lowest:.2f}"
     # The limit is one replica's; a replica that has not reported lately is not counted on.
@@ -212,42 +212,11 @@ def _faster(
     if history.lane is lane.other and seconds[lane] >= seconds[lane.other] * (1 - margin):
         lane, rule = lane.other, Rule.STEADY
     detail = _compared(seconds, lane, forecast)
-    explored = _exploration(speculative, forecast, lane, spec, history)
-    if explored is not None:
+    explored = exploration(forecast, lane, speculative, history.turns, spec.exploration_share)
+    if explored is not None and explored[1] <= spec.exploration_loss:
         target, loss = explored
         return target, Rule.EXPLORE, f"{detail} at a loss of {max(loss, 0.0):.0%}"
     return lane, rule, detail
-
-
-def _exploration(
-    speculative: LaneView,
-    forecast: Forecast,
-    lane: Lane,
-    spec: PolicySpec,
-    history: ClassHistory,
-) -> tuple[Lane, float] | None:
-    """Return where this request explores, and its predicted loss; None if it does not.
-
-    A class that is served without drafts in the speculative lane explores drafts there, and the
-    plain lane, in turns. Where nobody else is drafting, the whole batch waits for the one draft, so
-    a full batch is made to wait more rarely.
-    """
-    share = spec.exploration_share
-    undrafted = forecast.lanes[Lane.SPECULATIVE].k == 0
-    if undrafted:
-        share /= max(speculative.concurrency / max(speculative.replicas, 1), 1)
-    if not _explores(history.turns, share):
-        return None
-    drafting = forecast.drafting or forecast.lanes[Lane.SPECULATIVE]
-    turn = floor(history.turns * share)
-    idle = undrafted and forecast.drafting is not None and turn % 2 == 0
-    if lane is Lane.PLAIN or idle:
-        target, there = Lane.SPECULATIVE, drafting.total_s
-    else:
-        target, there = Lane.PLAIN, forecast.lanes[Lane.PLAIN].total_s
-    here = forecast.lanes[lane].total_s
-    loss = there / here - 1 if here > 0 else 0.0
-    return (target, loss) if loss <= spec.exploration_loss else None
 
 
 def _compared(seconds: Mapping[Lane, float], lane: Lane, forecast: Forecast) -> str:
@@ -271,7 +240,7 @@ def _unmeasured(
     unknown = [lane for lane, view in lanes.items() if not view.measured and view.replicas]
     if len(unknown) == 1 and spec.exploration_share > 0:
         (lane,) = unknown
-        if lane is Lane.PLAIN and _explores(history.turns, _UNMEASURED_SHARE):
+        if lane is Lane.PLAIN and explores(history.turns, _UNMEASURED_SHARE):
             return lane, Rule.EXPLORE, f"the {lane} lane is not measured yet"
     return Lane.SPECULATIVE, Rule.DEFAULT, f"concurrency {concurrency} < {limit}"
 
@@ -288,8 +257,3 @@ def _prefer(wanted: Lane, lanes: Mapping[Lane, LaneView], rule: Rule, why: str) 
     if wanted in lanes:
         return wanted, rule, why
     return wanted.other, Rule.ONLY_LANE, f"{why} but no {wanted} lane"
-
-
-def _explores(turn: int, share: float) -> bool:
-    """Whether request number `turn` is one of the evenly spread `share` that explores."""
-    return floor((turn + 1) * share) > floor(turn * share)

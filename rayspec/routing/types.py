@@ -6,12 +6,12 @@ A request becomes a `RequestView`, engines report `EngineSnapshot`s, the policy 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from rayspec.routing.cost_model import Prediction, PrefillTimes, StepPoint
+from rayspec.routing.names import K_ARG, OTHER_CLASS, header_safe, valid_class_name
 
 __all__ = [
     "K_ARG",
@@ -32,19 +32,6 @@ __all__ = [
     "header_safe",
     "valid_class_name",
 ]
-
-K_ARG = "rayspec.k"
-"""Key of a request's own draft length in vLLM's `SamplingParams.extra_args`.
-
-Flat, because `vllm_xargs`, which carries it there, refuses nested objects (vLLM 0.32.0).
-"""
-
-OTHER_CLASS = "other"
-"""Where statistics of classes beyond the tracked number are pooled."""
-
-_CLASS_NAME = re.compile(r"[a-z0-9_-]{1,32}")
-_MAX_HEADER_CHARS = 200
-_NOT_PRINTABLE = re.compile(r"[^\x20-\x7e]+")
 
 
 class Lane(StrEnum):
@@ -299,14 +286,3 @@ class Decision:
         if (speculative := lanes.get(Lane.SPECULATIVE)) is not None:
             parts.append(f"k={speculative.k}")
         return header_safe(" ".join(parts))
-
-
-def header_safe(text: str) -> str:
-    """Return `text` as printable ASCII on one line, at most 200 characters."""
-    clean = _NOT_PRINTABLE.sub("?", text[: 2 * _MAX_HEADER_CHARS]).strip()
-    return clean if len(clean) <= _MAX_HEADER_CHARS else clean[: _MAX_HEADER_CHARS - 3] + "..."
-
-
-def valid_class_name(name: str) -> bool:
-    """Whether `name` may be used as a workload class: 1 to 32 of `a-z0-9_-`."""
-    return _CLASS_NAME.fullmatch(name) is not None

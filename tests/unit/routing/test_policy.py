@@ -497,6 +497,8 @@ def test_a_class_without_drafts_explores_drafts_within_the_same_bound() -> None:
     assert drafted[0].prediction is not None
     assert drafted[0].prediction.total_s == 1.0
 
+    assert {d.k for d in turns(forecast(1.1, 1.0, k=4), P) if d.lane is S} == {4}
+
     bad = turns(forecast(0.9, 1.0, k=0, drafting=2.0), S)
     assert {d.k for d in bad if d.lane is S} == {0}
     assert {d.lane for d in turns(forecast(1.1, 1.0, k=0, drafting=2.0), P)} == {P}

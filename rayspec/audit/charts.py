@@ -13,7 +13,7 @@ from rayspec.audit.speed import ALL, ClassSpeed
 
 __all__ = ["by_position", "faster", "requests"]
 
-_WIDTH = 640
+_WIDTH = 500
 
 
 def faster(classes: Sequence[ClassSpeed], metric: str) -> Markup:
@@ -83,7 +83,8 @@ def by_position(result: Result, strict: float) -> Markup:
     values = [-math.log10(p) for p in result.by_group]
     limit = -math.log10(strict)
     top = max(limit * 1.25, *values) if values else 1.0
-    left, width, height = 34, 26 * len(values), 76
+    left, step, height = 50, 20, 76
+    width = step * len(values)
     parts = [
         _line(
             left,
@@ -97,24 +98,24 @@ def by_position(result: Result, strict: float) -> Markup:
     parts.append(_text(left - 6, 12 + height * (1 - limit / top), f"{strict:.2g}", "end"))
     parts.append(_text(left - 6, 12 + height, "1", "end"))
     bar = Markup(
-        '<rect x="{}" y="{:.1f}" width="16" height="{:.1f}" class="{}"><title>{}</title></rect>'
+        '<rect x="{}" y="{:.1f}" width="14" height="{:.1f}" class="{}"><title>{}</title></rect>'
     )
     for at, (value, p) in enumerate(zip(values, result.by_group, strict=True)):
         tall = max(1.0, height * value / top)
         kind = "bar differs" if p <= strict else "bar"
-        x = left + 26 * at + 5
+        x = left + step * at + 3
         parts.append(
             bar.format(x, 8 + height - tall, tall, kind, f"position {at + 1}: p = {p:.4f}")
         )
-        parts.append(_text(x + 8, height + 24, str(at + 1), "middle"))
+        parts.append(_text(x + 7, height + 24, str(at + 1), "middle"))
     return _svg(height + 30, parts, "p-value of each position", left + width + 6)
 
 
 def _ticks(low: float, high: float) -> list[float]:
     steps = (0.25, 0.5, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 8)
     shown = [step for step in steps if low <= step <= high]
-    wide = high / low > 3
-    return [step for step in shown if not wide or step not in (0.7, 0.8, 0.9, 1.1, 1.25, 2.5)]
+    crowded = (0.7, 0.8, 0.9, 1.1, 1.25, 2.5) if high / low > 3 else (0.9, 1.1)
+    return [step for step in shown if high / low <= 1.8 or step not in crowded]
 
 
 def _even(top: float) -> list[float]:

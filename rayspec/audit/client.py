@@ -105,14 +105,16 @@ class Client:
         """
         for last in (False, False, True):
             health = await self._json("GET", "/health")
-            problem = _problem(health["lanes"])
+            problem = _problem(health.get("lanes", {}))
             if problem is None:
                 break
             if last:
                 raise NotVerifiable(f"{self.url}: {problem}")
             await asyncio.sleep(WAIT_S)
         served = await self._json("GET", "/v1/models")
-        self.models = [model["id"] for model in served["data"]]
+        self.models = [model["id"] for model in served.get("data", [])]
+        if not self.models:
+            raise NotVerifiable(f"{self.url} serves no model")
 
     async def ask(self, prompt: Prompt, lane: Lane, max_tokens: int, **settings: Any) -> Answer:
         """Return the answer of `lane`; raises `NotVerifiable` if another lane gave it."""
@@ -166,7 +168,7 @@ class Client:
         if not tokens:
             return ""
         body = {"model": self.models[0], "tokens": list(tokens)}
-        return str((await self._json("POST", "/detokenize", body))["prompt"])
+        return str((await self._json("POST", "/detokenize", body)).get("prompt", ""))
 
     async def _call(self, method: str, path: str, body: Any = None) -> httpx.Response:
         """Return an answer that may say what is wrong; only a full lane is asked again."""
@@ -183,7 +185,9 @@ class Client:
     async def _json(self, method: str, path: str, body: Any = None) -> Any:
         response = await self._call(method, path, body)
         try:
-            return response.raise_for_status().json()
+            if response.status_code != 503:  # of an application that is starting; it says how far
+                response.raise_for_status()
+            return response.json()
         except (httpx.HTTPError, ValueError) as error:
             raise NotVerifiable(f"{self.url}{path} is not rayspec's: {error}") from error
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import json
+
 import jinja2
 
 from rayspec.audit import charts
@@ -23,6 +26,7 @@ def render(report: Report, fail_on: FailOn) -> str:
     )
     pages.filters["ms"] = _milliseconds
     pages.filters["percent"] = _percent
+    pages.filters["quoted"] = functools.partial(json.dumps, ensure_ascii=False)
     tests = sum(len(each.tests) for each in report.sampled)
     return pages.get_template("page.html").render(
         report=report,

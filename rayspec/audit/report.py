@@ -73,6 +73,25 @@ class Report:
         wrong = self.unexplained if fail_on is FailOn.UNEXPLAINED else len(self.differences)
         return not wrong and not self.distributions_differ
 
+    def headline(self, fail_on: FailOn) -> str:
+        """Return the verdict in a few words."""
+        if not self.passed(fail_on):
+            return "Failed: the lanes do not give the same answers"
+        if self.differences:
+            return "Passed: answers are equal but for near ties"
+        return "Passed: speculation does not change the answers"
+
+    @property
+    def sensitivity(self) -> float | None:
+        """Share of answers that may follow the draft before it is likely seen in every prompt."""
+        found = [
+            min((test.detectable for test in each.tests if test.detectable), default=None)
+            for each in self.sampled
+            if each.exercised
+        ]
+        known = [share for share in found if share is not None]
+        return max(known) if known and len(known) == len(found) else None
+
     @property
     def greedy_sentence(self) -> str:
         """What the greedy answers came to."""
@@ -97,7 +116,10 @@ class Report:
             return (
                 f"Distributions of sampled answers differ: {count} of {len(tests)} tests ({alpha})."
             )
-        return f"No difference between the distributions of sampled answers ({alpha})."
+        said = f"No difference between the distributions of sampled answers ({alpha})"
+        if self.sensitivity is not None:
+            said += f"; following the draft in {self.sensitivity:.0%} of them would likely be seen"
+        return said + "."
 
     @property
     def speed_sentence(self) -> str:
@@ -118,7 +140,8 @@ class Report:
         """Return everything as JSON, derived numbers included."""
         facts: dict[str, Any] = {"format": FORMAT, "passed": self.passed(fail_on)}
         facts |= {"fail_on": fail_on, "unexplained": self.unexplained}
-        facts |= {"distributions_differ": self.distributions_differ} | asdict(self)
+        facts |= {"distributions_differ": self.distributions_differ}
+        facts |= {"sensitivity": self.sensitivity} | asdict(self)
         for told, each in zip(facts["classes"], self.classes, strict=True):
             told |= {"acceptance": each.acceptance, "tokens_per_step": each.tokens_per_step}
         for told, comparison in zip(facts["sampled"], self.sampled, strict=True):

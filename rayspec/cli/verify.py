@@ -82,6 +82,9 @@ def verify(
 
     if 0 < samples < 20:
         raise typer.BadParameter("fewer than 20 show nothing; 0 for none", param_hint="--samples")
+    for option, file in (("--json", json), ("--html", html)):
+        if file is not None and not file.absolute().parent.is_dir():
+            raise typer.BadParameter(f"there is no folder {file.parent}", param_hint=option)
     settings = Settings(
         max_tokens=max_tokens,
         rounds=rounds,

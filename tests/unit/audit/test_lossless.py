@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rayspec.audit.lossless import Parting, judge, parting
@@ -28,6 +28,7 @@ def test_parting(reference: list[int], speculative: list[int], where: Parting | 
     assert parting(reference, speculative) == where
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 3), max_size=6), st.lists(st.integers(0, 3), max_size=6))
 def test_everything_before_the_parting_is_shared(a: list[int], b: list[int]) -> None:
     where = parting(a, b)

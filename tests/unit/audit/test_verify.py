@@ -136,7 +136,13 @@ def test_nobody_answers(verify: Verify) -> None:
 
 
 @pytest.mark.parametrize(
-    "args", [("--samples", "5"), ("--fail-on", "nothing"), ("--prompts", "/nowhere/asked.jsonl")]
+    "args",
+    [
+        ("--samples", "5"),
+        ("--fail-on", "nothing"),
+        ("--prompts", "/nowhere/asked.jsonl"),
+        ("--html", "/nowhere/out.html"),
+    ],
 )
 def test_wrong_usage(verify: Verify, args: tuple[str, ...]) -> None:
     code, report, _, errors = verify(TwoLanes(), *args)

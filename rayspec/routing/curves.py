@@ -80,7 +80,7 @@ class Curves:
         changed = {
             lane: found for lane, found in profiles.items() if found != self._profiles.get(lane)
         }
-        if any(changed.values()) or not self._profiles:
+        if any(changed.values()) or not self._curves:
             self._profiles |= {lane: found for lane, found in changed.items() if found}
             fastest = min(
                 (

@@ -110,3 +110,12 @@ def test_a_calibration_travels_to_other_processes() -> None:
     copy = pickle.loads(pickle.dumps(CALIBRATED))
 
     assert copy.costs[P].steps.seconds(4, 0, 100) == pytest.approx(4.0)
+
+
+def test_a_calibration_is_there_before_any_engine_reports() -> None:
+    curves = Curves(CALIBRATED)
+    first = curves.update({P: (), S: ()})
+
+    assert set(first) == {P}
+    assert curves.update({P: (), S: ()})[P] is first[P]
+    assert curves.update({P: (ONLINE,), S: ()})[P].online

@@ -68,6 +68,11 @@ class Report:
         """Sampled prompts for which nothing was drafted: their tests say nothing."""
         return tuple(each for each in self.sampled if not each.exercised)
 
+    @property
+    def weak(self) -> tuple[Comparison, ...]:
+        """Sampled prompts of which too few answers were drafted for a fault to be likely seen."""
+        return tuple(each for each in self.sampled if each.exercised and each.weak)
+
     def passed(self, fail_on: FailOn = FailOn.UNEXPLAINED) -> bool:
         """Whether the two lanes give the same answers, as far as `fail_on` wants them to."""
         wrong = self.unexplained if fail_on is FailOn.UNEXPLAINED else len(self.differences)
@@ -145,5 +150,5 @@ class Report:
         for told, each in zip(facts["classes"], self.classes, strict=True):
             told |= {"acceptance": each.acceptance, "tokens_per_step": each.tokens_per_step}
         for told, comparison in zip(facts["sampled"], self.sampled, strict=True):
-            told["exercised"] = comparison.exercised
+            told |= {"exercised": comparison.exercised, "weak": comparison.weak}
         return json.dumps(facts, indent=2, ensure_ascii=False, allow_nan=False) + "\n"

@@ -42,7 +42,7 @@ class Test:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """All tests of one prompt; without drafts nothing was tried."""
+    """All tests of one prompt; `drafted_answers` are those for which anything was drafted."""
 
     prompt: int
     workload_class: str
@@ -50,6 +50,7 @@ class Comparison:
     samples: tuple[int, int]
     drafted: int
     accepted: int
+    drafted_answers: int
     different_answers: int
     tests: tuple[Test, ...]
 
@@ -57,6 +58,12 @@ class Comparison:
     def exercised(self) -> bool:
         """Whether any of the answers was drafted."""
         return self.drafted > 0
+
+    @property
+    def weak(self) -> bool:
+        """Whether too few answers were drafted for a fault in all of them to be likely seen."""
+        found = min((t.detectable for t in self.tests if t.detectable), default=1.0)
+        return self.drafted_answers < found * self.samples[0]
 
 
 def compare(samples: Sequence[Samples], length: int, alpha: float) -> list[Comparison]:
@@ -103,6 +110,7 @@ def _comparison(samples: Samples, tests: Sequence[Test]) -> Comparison:
         samples=(len(samples.speculative), len(samples.plain)),
         drafted=sum(answer.drafted for answer in samples.speculative),
         accepted=sum(answer.accepted for answer in samples.speculative),
+        drafted_answers=sum(answer.drafted > 0 for answer in samples.speculative),
         different_answers=len(set(_rows(samples))),
         tests=tuple(tests),
     )

@@ -152,3 +152,6 @@ def _tell(report: Report) -> None:
     typer.echo(report.greedy_sentence)
     typer.echo(report.sampled_sentence)
     typer.echo(report.speed_sentence)
+    if report.weak:
+        numbers = ", ".join(str(each.prompt) for each in report.weak)
+        typer.echo(f"few sampled answers of request {numbers} were drafted: their tests are weak")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -47,6 +49,7 @@ def test_only_the_faulty_prompt_differs() -> None:
     assert positions.result.by_group[0] > 0.01  # the first token is not drafted
     assert (faulty.prompt, faulty.asked, faulty.samples) == (2, "Prompt 2", (NUMBER, NUMBER))
     assert (faulty.drafted, faulty.accepted, faulty.exercised) == (400, 200, True)
+    assert (faulty.drafted_answers, faulty.weak) == (NUMBER, False)
 
 
 def test_p_values_are_corrected_for_all_tests() -> None:
@@ -56,6 +59,17 @@ def test_p_values_are_corrected_for_all_tests() -> None:
     smallest = min(tests, key=lambda test: test.result.p)
     assert smallest.adjusted == pytest.approx(min(1.0, 4 * smallest.result.p))
     assert all(test.adjusted >= test.result.p for test in tests)
+
+
+def test_few_drafted_answers_make_a_weak_test() -> None:
+    each = asked(1, np.random.default_rng(3))
+    undrafted = [replace(answer, drafted=0, accepted=0) for answer in each.speculative]
+    few = replace(each, speculative=(each.speculative[0], *undrafted[1:]))
+    none = replace(each, speculative=tuple(undrafted))
+    (weak,) = compare([few], LENGTH, 0.01)
+    assert (weak.exercised, weak.weak, weak.drafted_answers) == (True, True, 1)
+    (idle,) = compare([none], LENGTH, 0.01)
+    assert idle.exercised is False
 
 
 def test_without_prompts_there_is_nothing() -> None:

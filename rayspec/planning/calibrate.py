@@ -30,7 +30,7 @@ __all__ = ["Options", "Outcome", "calibrate"]
 
 _EFFORT: Final[Mapping[Depth, Effort]] = {
     "quick": Effort(),
-    "full": Effort(steps=32, seconds=2.0, answer_tokens=256),
+    "full": Effort(steps=32, seconds=2.0, prefills=2, answer_tokens=256),
 }
 _GIVE_UP_AFTER: Final = 3
 # Relative error of a fit from which on the machine was hardly idle.

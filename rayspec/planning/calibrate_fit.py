@@ -88,25 +88,25 @@ def residual(points: Iterable[Step]) -> float:
 def prefill(results: Results, lane: Lane) -> tuple[PrefillFit, float, float]:
     """Return the fit of a lane's prefill, the time outside its engine, and the fit's error.
 
-    The line minimises relative errors; the time outside is what the client waits longer for a first
-    token than the engine says, and is taken out of the base.
+    The line through what the engine saw minimises relative errors; the time outside is what the
+    client waits longer than that.
     """
     found = [r for c, r in results if isinstance(c, PrefillCell) and c.lane is lane]
     found = [result for result in found if "points" in result]
     if not found:
         raise ConfigError("lane", str(lane), f"no first token was measured: {_why(results)}")
     by_length: dict[int, list[float]] = defaultdict(list)
+    outside = []
     for result in found:
-        for tokens, seconds in result["points"]:
-            by_length[tokens].append(seconds)
+        for tokens, client_s, engine_s in result["points"]:
+            by_length[tokens].append(engine_s)
+            outside.append(client_s - engine_s)
     lengths = np.array(sorted(by_length), dtype=float)
     times = np.array([median(by_length[int(length)]) for length in lengths])
-    slope, base = np.polyfit(lengths, times, 1, w=1 / times)
-    slope = max(float(slope), 1e-9)
-    overhead = max(median(r["client_s"] - r["engine_s"] for r in found), 0.0)
+    slope, base = (float(value) for value in np.polyfit(lengths, times, 1, w=1 / times))
     error = float(np.median(np.abs(slope * lengths + base - times) / times))
-    fit = PrefillFit(base_s=max(float(base) - overhead, 0.0), per_token_s=slope)
-    return fit, overhead, error
+    fit = PrefillFit(base_s=max(base, 0.0), per_token_s=max(slope, 1e-9))
+    return fit, max(median(outside), 0.0), error
 
 
 def contention(results: Results, lane: Lane, alone: StepTimes) -> float:

@@ -6,11 +6,15 @@ from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from statistics import median
+from statistics import fmean, median
+from typing import Final
 
 from rayspec.planning.calibrate_client import Chunk
 
 __all__ = ["Window", "common", "steady_steps", "step_window"]
+
+# So many usual steps are no step: the machine did something else.
+_STALL: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +60,8 @@ def step_window(
     A sequence gets one chunk from each step of its engine, so all of them have the same steps. One
     that was read late may have two in one chunk, hence the largest count is the number of steps.
     The mean and not the median of the times between chunks is what a request pays: steps with
-    drafts and without take turns. `within` narrows the time, for two lanes that must overlap.
+    drafts and without take turns. Only stalls, which are no engine's doing, are left out. `within`
+    narrows the time, for two lanes that must overlap.
     """
     span = within or common(streams)
     if span is None:
@@ -66,22 +71,23 @@ def step_window(
         return None
     # Chunks of one step come milliseconds apart.
     slack = median(gaps) / 4
-    counts, spans, contexts, tokens = [], [], [], []
+    step_times, contexts, tokens = [], [], []
     for chunks, prompt in zip(streams, prompt_tokens, strict=True):
         times = [chunk.at for chunk in chunks]
         low = bisect_left(times, span[0] - slack)
         high = bisect_right(times, span[1] + slack) - 1
         if high <= low:
             return None
-        counts.append(high - low)
-        spans.append(times[high] - times[low])
+        step_times.append([b - a for a, b in pairwise(times[low : high + 1])])
         inside = sum(chunk.tokens for chunk in chunks[low + 1 : high + 1])
         before = sum(chunk.tokens for chunk in chunks[: low + 1])
         contexts.append(prompt + before + inside / 2)
         tokens.append(inside / (high - low))
-    steps = max(counts)
-    per_step = [length / count for length, count in zip(spans, counts, strict=True)]
-    seconds = median(p for p, count in zip(per_step, counts, strict=True) if count == steps)
-    return Window(
-        len(streams), steps, seconds, sum(contexts) / len(contexts), sum(tokens) / len(tokens)
-    )
+    steps = max(map(len, step_times))
+    seconds = median(_mean_step(times) for times in step_times if len(times) == steps)
+    return Window(len(streams), steps, seconds, fmean(contexts), fmean(tokens))
+
+
+def _mean_step(times: Sequence[float]) -> float:
+    usual = median(times)
+    return fmean(time for time in times if time <= _STALL * usual)

@@ -69,14 +69,15 @@ def test_a_lane_without_steps_says_why() -> None:
         fit.steps([(cell, {"failed": "status 429"})], Lane.PLAIN)
 
 
-def test_prefill_leaves_out_what_happens_outside_the_engine() -> None:
+def test_prefill_is_the_engines_and_stalls_do_not_count() -> None:
     lengths = (32, 128, 512)
     results: list[tuple[Cell, Any]] = []
-    for number, slow in enumerate((1.0, 1.0, 3.0)):
-        points = [[n, slow * (0.015 + 0.04 + 0.001 * n)] for n in lengths]
-        mean = sum(ttft for _, ttft in points) / len(points)
-        result = {"points": points, "client_s": mean, "engine_s": mean - 0.015}
-        results.append((PrefillCell(Lane.PLAIN, lengths, number), result))
+    for number in range(3):
+        points = [[n, 0.015 + 0.04 + 0.001 * n, 0.04 + 0.001 * n] for n in lengths]
+        if number == 1:  # one stall in the engine, one on the way
+            points[0][1:] = [0.9, 0.8]
+            points[2][1] = 2.0
+        results.append((PrefillCell(Lane.PLAIN, lengths, number), {"points": points}))
     prefill, overhead, error = fit.prefill(results, Lane.PLAIN)
     assert prefill.per_token_s == pytest.approx(0.001)
     assert prefill.base_s == pytest.approx(0.04)

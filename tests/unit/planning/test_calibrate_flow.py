@@ -141,7 +141,7 @@ def options(tmp_path: Path) -> Options:
         depth="quick",
         limits=LIMITS,
         progress=False,
-        effort=Effort(steps=6, seconds=0.0, answer_tokens=40),
+        effort=Effort(steps=6, seconds=0.0, prefills=1, answer_tokens=40),
     )
 
 

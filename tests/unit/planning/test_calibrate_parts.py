@@ -74,8 +74,8 @@ def test_a_partial_file_that_is_not_ours_is_written_anew(tmp_path: Path, content
     file = PartialFile(tmp_path / "calibration.json", {})
     assert len(file) == 0
     cell = PrefillCell(Lane.PLAIN, (1, 2))
-    file.put(cell, {"points": [[1, 0.5]]})
-    assert PartialFile(tmp_path / "calibration.json", {}).get(cell) == {"points": [[1, 0.5]]}
+    file.put(cell, {"points": [[1, 0.5, 0.4]]})
+    assert PartialFile(tmp_path / "calibration.json", {}).get(cell) == {"points": [[1, 0.5, 0.4]]}
 
 
 def test_limits_are_those_of_the_configuration() -> None:

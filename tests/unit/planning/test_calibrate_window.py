@@ -67,6 +67,13 @@ def test_steps_with_and_without_drafts_are_averaged() -> None:
     assert window.tokens == pytest.approx(2)
 
 
+def test_a_stall_is_no_step() -> None:
+    times = [0.0, 0.1, 0.2, 0.3, 1.3, 1.4, 1.5]
+    window = step_window([stream(times)], [7])
+    assert window is not None
+    assert window.seconds == pytest.approx(0.1)
+
+
 def test_two_lanes_are_cut_to_the_time_that_they_share() -> None:
     slow, quick = stream(steps(0, 5, 0.2)), stream(steps(4, 40, 0.05))
     span = common([slow, quick])

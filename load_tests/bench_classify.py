@@ -138,6 +138,14 @@ def huge() -> dict[str, dict[str, Any]]:
         "2 MB of Chinese": say("漢字" * 350_000),
         "2 MB of brackets": say("{;a.b(" * 350_000),
         "2 MB of capitals and underscores": say("aB_c " * 400_000),
+        "1 MB of single accented letters, in system text too": {
+            "messages": [
+                {"role": "system", "content": "ü " * 500_000},
+                {"role": "user", "content": "é ab ; " * 100_000},
+                {"role": "assistant", "content": "so"},
+                {"role": "user", "content": "ü ab { " * 100_000},
+            ]
+        },
         "1 MB of line breaks": say("\n" * 1_000_000),
         "20 000 turns": {"messages": turn * 10_000},
         "500 parts": {

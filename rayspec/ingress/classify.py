@@ -1,8 +1,8 @@
 """The workload class of a request: what it says, else the rules, else what it looks like.
 
 Pure and bounded: long prompts are judged by their beginning and end, so that a request costs
-about 25 µs and the longest less than 100 µs. Validation is vLLM's: a malformed body is simply
-hard to classify.
+about 16 µs and the longest less than 100 µs (load_tests/bench_classify.py). Validation is vLLM's:
+a malformed body is simply hard to classify.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 from rayspec.errors import BadRequest
-from rayspec.ingress import features
+from rayspec.ingress import features, features_code
 from rayspec.ingress.constrained import constraint, offers_tools
-from rayspec.ingress.features import Text
 from rayspec.ingress.languages import TRANSLATE
-from rayspec.ingress.lexicon import CODE_SYSTEM, FILL_IN_MIDDLE
-from rayspec.ingress.text import Excerpt, excerpt, instruction
+from rayspec.ingress.lexicon_code import CODE_SYSTEM, FILL_IN_MIDDLE
+from rayspec.ingress.text import Excerpt, brief, excerpt, instruction
+from rayspec.ingress.words import Text
 from rayspec.routing.types import header_safe, valid_class_name
 
 __all__ = ["BUILTIN_CLASSES", "CLASS_HEADER", "ClassRule", "Classification", "classify"]
@@ -29,6 +29,7 @@ CLASS_HEADER = "x-workload-class"
 
 _HOT = 1.2  # temperature; 1.0 is the default of the API and says nothing
 _ABSURD = 100.0  # vLLM refuses it
+_OPENING = 240  # characters of the first message, which is looked at last
 _FOLLOW_UP = 16  # words: a longer message speaks for itself
 
 
@@ -133,9 +134,8 @@ def _by_features(body: Mapping[str, Any], excerpt: Excerpt) -> tuple[str, str]:
         return "code", "code fence"
     if any(token in excerpt.request for token in FILL_IN_MIDDLE):
         return "code", "fill in the middle"
-    asked, told = Text.of(instruction(excerpt.request)), Text.of(excerpt.system)
-    whole = asked if asked.raw is excerpt.request else Text.of(excerpt.request)
-    if found := _of_text(whole, asked, told, excerpt):
+    asked, told = Text.of(instruction(excerpt.request)), Text.of(brief(excerpt.system))
+    if found := _of_text(asked, told, excerpt):
         return found
     temperature = body.get("temperature")
     if isinstance(temperature, int | float) and _HOT <= temperature < _ABSURD:
@@ -143,21 +143,21 @@ def _by_features(body: Mapping[str, Any], excerpt: Excerpt) -> tuple[str, str]:
     return _of_setting(asked, told, excerpt) or ("chat", "nothing else matched")
 
 
-def _of_text(whole: Text, asked: Text, told: Text, excerpt: Excerpt) -> tuple[str, str] | None:
+def _of_text(asked: Text, told: Text, excerpt: Excerpt) -> tuple[str, str] | None:
     """Return the class that the newest message itself asks for, the surest first."""
     if why := features.output_format(asked):
         return "structured", why
-    if why := features.code(asked):
+    if why := features_code.named(asked):
         return "code", why
     if why := features.structured(asked, told, excerpt):
         return "structured", why
-    if why := features.code_shape(whole):
+    if why := features_code.shape(excerpt.request):
         return "code", why
     if asked.kinds & TRANSLATE and (why := features.foreign(asked)):
         return "multilingual", why
     if why := features.given_text(asked, told, excerpt):
         return "summarize", why
-    if why := features.code_together(asked):
+    if why := features_code.together(asked):
         return "code", why
     if why := features.creative(asked, told, excerpt):
         return "creative", why
@@ -176,9 +176,9 @@ def _of_setting(asked: Text, told: Text, excerpt: Excerpt) -> tuple[str, str] | 
         return "multilingual", f"system text: {why}"
     if not excerpt.opening or len(asked.words) > _FOLLOW_UP:
         return None
-    opening = Text.of(instruction(excerpt.opening))
+    opening = Text.of(instruction(excerpt.opening)[:_OPENING])
     for name, why in (
-        ("code", features.code(opening) or features.code_together(opening)),
+        ("code", features_code.named(opening) or features_code.together(opening)),
         ("creative", features.creative(opening, told, excerpt)),
     ):
         if why:

@@ -1,145 +1,20 @@
-"""What a request looks like: one function per class, which names its evidence or returns None.
+"""What a request of the other classes looks like: one function each, which names its evidence.
 
-Words, and words that follow each other, are looked up in sets, so that a longer list costs
-nothing; expressions begin with a sign to which a search can leap, or are matched once a line.
+They return None where there is none; see `features_code` for what keeps them fast.
 """
 
 from __future__ import annotations
 
 from collections.abc import Set
-from dataclasses import dataclass
-from itertools import pairwise
 
 from rayspec.ingress import languages, lexicon
-from rayspec.ingress.text import Excerpt, asides, instruction
+from rayspec.ingress.text import Excerpt, asides, brief, instruction
+from rayspec.ingress.words import Text, first, listed
 
-__all__ = [
-    "Text",
-    "code",
-    "code_shape",
-    "code_together",
-    "creative",
-    "foreign",
-    "given_text",
-    "output_format",
-    "structured",
-]
+__all__ = ["creative", "foreign", "given_text", "output_format", "structured"]
 
 _MAX_LINES = 32
-_SHAPE_CHARS = 512  # source text shows early
 _FEW_WORDS = 6
-
-
-@dataclass(frozen=True, slots=True)
-class Text:
-    """A text in the forms that features ask for; `kinds` is the set of its `words`.
-
-    `script` tells that it is written in another script than Latin.
-    """
-
-    raw: str
-    lower: str
-    words: tuple[str, ...]
-    kinds: frozenset[str]
-    pairs: frozenset[tuple[str, str]]
-    script: bool
-
-    @classmethod
-    def of(cls, raw: str) -> Text:
-        """Prepare `raw` once for all features."""
-        script = _script(raw)
-        lower = raw.lower()
-        if script:  # the word lists are in Latin script, and other letters are slow to split
-            lower = lower.encode("ascii", "replace").decode("ascii")
-        words = tuple(lexicon.words(lower))
-        pairs = frozenset(pairwise(words))
-        return cls(raw, lower, words, frozenset(words), pairs, script)
-
-    @property
-    def asks(self) -> bool:
-        """Whether it begins by asking for information, not for something to be made."""
-        if self.words[:2] == ("tell", "me"):
-            return self.words[2:3] == ("about",) or bool(lexicon.QUESTIONS & {*self.words[2:3]})
-        return bool(self.words) and self.words[0] in lexicon.QUESTIONS
-
-
-def code(text: Text) -> str | None:
-    """Name the words that ask about programs."""
-    kinds = text.kinds
-    if pairs := text.pairs & lexicon.CODE_PAIRS:
-        return _first(pairs)
-    named, trade = kinds & lexicon.LANGUAGE_WORDS, kinds & lexicon.TRADE_WORDS
-    evidence = kinds & lexicon.CODE_ALONE
-    if named and (trade or kinds & lexicon.TRADE_WORDS_AMBIGUOUS):
-        evidence |= named
-    if trade and (unsure := kinds & lexicon.LANGUAGE_WORDS_AMBIGUOUS):
-        evidence |= trade | unsure
-    if not evidence and (pairs := text.pairs & lexicon.ABOUT_LANGUAGE):
-        return _first(pairs)
-    if not evidence and not text.asks and (verbs := kinds & lexicon.CODE_VERBS):
-        if made := kinds & lexicon.CODE_ARTEFACTS:
-            return f"{min(verbs)} {min(made)}"
-        if pairs := text.pairs & lexicon.IN_LANGUAGE:
-            return f"{min(verbs)} {_first(pairs)}"
-        if "write" in verbs and (pairs := text.pairs & lexicon.CODE_ARTEFACT_PAIRS):
-            return f"write {_first(pairs)}"
-    return _listed(evidence) if evidence else None
-
-
-def code_together(text: Text) -> str | None:
-    """Name words that ask about programs only by being together."""
-    kinds = text.kinds
-    trade, doubtful = kinds & lexicon.TRADE_WORDS, kinds & lexicon.TRADE_WORDS_AMBIGUOUS
-    if (
-        len(trade) >= 2
-        or (trade and len(doubtful) >= 2)
-        or (len(doubtful - lexicon.OFFICE) >= lexicon.SEVERAL)
-    ):
-        return _listed(trade | doubtful)
-    unsure = kinds & lexicon.LANGUAGE_WORDS_AMBIGUOUS
-    if unsure and doubtful and text.pairs & lexicon.IN_LANGUAGE:
-        return _listed(unsure | doubtful)
-    return None
-
-
-def code_shape(text: Text) -> str | None:
-    """Tell source text, diffs, stack traces and shell commands from prose."""
-    raw = text.raw[:_SHAPE_CHARS]
-    lines = raw.split("\n", _MAX_LINES)[:_MAX_LINES]
-    if any(line.rstrip().endswith(lexicon.CODE_LINE_ENDS) for line in lines[:-1]):
-        return "source text"
-    if any(map(lexicon.CODE_LINE.match, lines)):
-        return "source text"
-    if (start := _phrase(text.lower, lexicon.SQL_STARTS)) and _sql(text.lower, start):
-        return "sql"
-    if (
-        ("_" in raw and lexicon.SNAKE_CASE.search(raw))
-        or lexicon.FILE_NAME.search(raw)
-        or lexicon.SYSTEM_PATH.search(raw)
-        or (("Error" in raw or "Exception" in raw) and lexicon.ERROR_NAME.search(raw))
-        or any(map(_camel_case, raw.split()))
-    ):
-        return "names of a program"
-    if "(" in raw and lexicon.CALL.search(raw):
-        return "calls of a program"
-    if sum(map(raw.count, lexicon.OPERATOR_SIGNS)) < 2:
-        return None
-    if plain := _phrase(raw, lexicon.PLAIN_OPERATORS):
-        return f"operator {plain.strip()}"
-    signs = [sign for sign in lexicon.OPERATORS if sign in raw]
-    return f"operators {' '.join(signs[:3])}" if len(signs) >= 3 else None
-
-
-def _camel_case(word: str) -> bool:
-    # Two small letters first: iPhone and eBay are no programs.
-    return not word.islower() and word[:2].isalpha() and word[:2].islower() and word.isalnum()
-
-
-def _sql(lower: str, start: str) -> bool:
-    rest = lower[lower.index(start) :]
-    return _phrase(rest, lexicon.SQL_PARTS) is not None and (
-        _phrase(rest, lexicon.SQL_SIGNS) is not None
-    )
 
 
 def output_format(text: Text) -> str | None:
@@ -147,7 +22,7 @@ def output_format(text: Text) -> str | None:
     if text.asks or text.kinds & lexicon.PROGRAM:
         return None
     pairs = text.pairs & lexicon.TO_FORMAT
-    return _first(pairs) if pairs else None
+    return first(pairs) if pairs else None
 
 
 def structured(text: Text, told: Text, excerpt: Excerpt) -> str | None:
@@ -159,7 +34,7 @@ def structured(text: Text, told: Text, excerpt: Excerpt) -> str | None:
             return min(wanted)
         if not about and kinds & lexicon.FORM_VERBS:
             if pairs := each.pairs & lexicon.STRUCTURED_PAIRS:
-                return _first(pairs)
+                return first(pairs)
             if "{" in each.raw and lexicon.OBJECT.search(each.raw):
                 return "a form to fill in"
         if why := _choice(each):
@@ -170,11 +45,11 @@ def structured(text: Text, told: Text, excerpt: Excerpt) -> str | None:
 def _choice(text: Text) -> str | None:
     """Name what tells that the answer is one of few."""
     if pairs := text.pairs & lexicon.BARE_PAIRS:
-        return _first(pairs)
+        return first(pairs)
     if "one of:" in text.lower or "one of these:" in text.lower:
         return "one of"
     if text.kinds & lexicon.ANSWERING and (pairs := text.pairs & lexicon.CHOICE_PAIRS):
-        return _first(pairs)
+        return first(pairs)
     for verb in text.kinds & lexicon.REPLYING:
         at = text.words.index(verb)
         after = text.words[at + 1 : at + 7]
@@ -182,6 +57,8 @@ def _choice(text: Text) -> str | None:
             return f"{verb} with {min(how)}"
     for word in text.kinds & lexicon.RESTRICTING if text.kinds & lexicon.LABELS else ():
         at = text.words.index(word)
+        if lexicon.STATING.intersection(text.words[max(0, at - 1) : at]):
+            continue
         near = text.words[max(0, at - 4) : at + 5]
         if labels := lexicon.LABELS.intersection(near):
             return f"{word} {min(labels)}"
@@ -209,11 +86,13 @@ def given_text(text: Text, told: Text, excerpt: Excerpt) -> str | None:
     if verbs := (text.kinds | told.kinds) & lexicon.EXTRACTIVE_VERBS:
         return f"long prompt, {min(verbs)}"
     if pairs := text.pairs & lexicon.EXTRACTIVE_PAIRS:
-        return f"long prompt, {_first(pairs)}"
+        return f"long prompt, {first(pairs)}"
     if excerpt.opening_chars >= lexicon.MADE_OF_TEXT:
         opening = Text.of(instruction(excerpt.opening))
         why = _about(opening, told, excerpt.opening)
-        if not why and (offered := Text.of(excerpt.previous).kinds & lexicon.EXTRACTIVE_VERBS):
+        if not why and (
+            offered := Text.of(brief(excerpt.previous)).kinds & lexicon.EXTRACTIVE_VERBS
+        ):
             why = f"offered to {min(offered)}"
         return why and f"first message: {why}"
     return None
@@ -224,7 +103,7 @@ def _about(asked: Text, told: Text, whole: str) -> str | None:
     if verbs := (asked.kinds | told.kinds) & lexicon.EXTRACTIVE_VERBS:
         return f"long prompt, {min(verbs)}"
     if pairs := asked.pairs & lexicon.EXTRACTIVE_PAIRS:
-        return f"long prompt, {_first(pairs)}"
+        return f"long prompt, {first(pairs)}"
     nouns = asked.kinds & lexicon.TEXT_NOUNS
     if nouns and asked.kinds & lexicon.POINTING:
         return f"long prompt, {min(nouns)}"
@@ -239,7 +118,7 @@ def _about(asked: Text, told: Text, whole: str) -> str | None:
 
 def _marked(text: str, *, labels: bool = False) -> bool:
     lines = text.split("\n", _MAX_LINES)[:_MAX_LINES]
-    return any(map(lexicon.MARKER.match, lines)) or (
+    return any(lexicon.MARKER.match(line.lstrip(" \t#<*[")) for line in lines) or (
         labels and any(map(lexicon.LABEL_LINE.match, lines))
     )
 
@@ -251,7 +130,7 @@ def creative(text: Text, told: Text, excerpt: Excerpt) -> str | None:
     if setting := told.kinds & lexicon.CREATIVE_SYSTEM:
         return f"system text: {min(setting)}"
     if pairs := told.pairs & lexicon.CREATIVE_PAIRS:
-        return f"system text: {_first(pairs)}"
+        return f"system text: {first(pairs)}"
     if (forms := told.kinds & lexicon.CREATIVE_FORMS) and told.kinds & lexicon.CREATIVE_VERBS:
         return f"system text: {min(forms)}"
     if (excerpt.raw or text.pairs & lexicon.GO_ON) and _narrative(text):
@@ -265,7 +144,7 @@ def creative(text: Text, told: Text, excerpt: Excerpt) -> str | None:
 
 def _invention(text: Text) -> str | None:
     if pairs := text.pairs & lexicon.CREATIVE_PAIRS:
-        return _first(pairs)
+        return first(pairs)
     kinds = text.kinds
     forms, verbs = kinds & lexicon.CREATIVE_FORMS, kinds & lexicon.CREATIVE_VERBS
     if forms and verbs:
@@ -303,19 +182,10 @@ def foreign(text: Text) -> str | None:
         if text.kinds & languages.TRANSLATE:
             return f"translate {min(named)}"
         if text.kinds & languages.SAYING and (pairs := text.pairs & languages.INTO_LANGUAGE):
-            return _first(pairs)
+            return first(pairs)
     if "languages" in text.kinds and text.kinds & {"say", "translate", "write"}:
         return "languages"
     return _latin(text.kinds)
-
-
-def _script(raw: str) -> bool:
-    """Tell whether three in ten letters, of a sample, are of another script than Latin."""
-    if raw.isascii():
-        return False
-    sample = raw[:: len(raw) // 128 + 1]
-    letters = sum(map(str.isalpha, sample))
-    return bool(letters) and len(languages.NON_LATIN.findall(sample)) >= 0.3 * letters
 
 
 def _latin(kinds: Set[str]) -> str | None:
@@ -328,17 +198,5 @@ def _latin(kinds: Set[str]) -> str | None:
     score = len(known) + accented + len(particles)
     english = 2 * len(kinds & languages.ENGLISH_WORDS) - len(kinds & languages.SHARED_WORDS)
     if english < score and 6 * score >= len(kinds):
-        return f"function words {_listed(known)}" if known else "letters"
+        return f"function words {listed(known)}" if known else "letters"
     return None
-
-
-def _phrase(text: str, phrases: tuple[str, ...]) -> str | None:
-    return next((phrase for phrase in phrases if phrase in text), None)
-
-
-def _first(pairs: Set[tuple[str, str]]) -> str:
-    return " ".join(min(pairs))
-
-
-def _listed(words: Set[str]) -> str:
-    return " ".join(sorted(words)[:3])

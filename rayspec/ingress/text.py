@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-__all__ = ["Excerpt", "asides", "excerpt", "instruction"]
+__all__ = ["Excerpt", "asides", "brief", "excerpt", "instruction"]
 
 _HEAD = 512
 _TAIL = 320
-_MAX_MESSAGES = 256
+_MAX_MESSAGES = 128
 _MAX_PARTS = 32
 _MAX_INSTRUCTION = 240
 
@@ -25,7 +25,7 @@ class Excerpt:
 
     `request` is the last user message or the prompt, `opening` the first user message where it is
     another one, `previous` the last answer of the assistant; `chars` is the length of everything
-    (of the last 256 messages), `raw` tells a prompt to be continued from a conversation.
+    (of the last 128 messages), `raw` tells a prompt to be continued from a conversation.
     """
 
     system: str = ""
@@ -104,7 +104,12 @@ def instruction(request: str) -> str:
         return request
     if short := asides(request):
         return "\n".join(short)
-    return request[:_MAX_INSTRUCTION] + "\n" + request[-_MAX_INSTRUCTION:]
+    return brief(request)
+
+
+def brief(text: str) -> str:
+    """Return the beginning and the end of a text, as much as features can afford to read."""
+    return text if len(text) <= 2 * _MAX_INSTRUCTION else text[:320] + "\n" + text[-160:]
 
 
 def _strings(content: Any) -> Iterator[str]:

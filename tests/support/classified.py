@@ -3,7 +3,8 @@
 `tests/data/classified.jsonl` has one a line: id, split, label, request. `dev` is what the word
 lists were made and mended with; `test` was written after they were frozen, and nothing was changed
 after it was scored. A split that its author knew while making the lists is no test: one that was
-scored 0.96 where fresh requests got 0.65 became part of `dev`.
+scored 0.96 where fresh requests got 0.65 became part of `dev`, and so did each later one that
+something was learnt from.
 
 Requests were written for this purpose, the two splits with different long texts. Labels say what
 the output is like: `structured` is read by a program, `summarize` says again what the prompt said,

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import time
 from collections import Counter
@@ -13,6 +14,8 @@ from hypothesis import strategies as st
 from load_tests.bench_classify import confusion
 from rayspec.errors import BadRequest
 from rayspec.ingress.classify import BUILTIN_CLASSES, Classification, ClassRule, classify
+from rayspec.ingress.text import excerpt
+from rayspec.ingress.words import Text
 from tests.support.classified import TOOL, Body, chat, labelled, prompt, turns
 from tests.support.properties import quick
 
@@ -29,12 +32,12 @@ def test_the_labelled_set_has_every_class_in_both_splits() -> None:
 
 
 def test_requests_that_nobody_tuned_for_get_their_class() -> None:
-    # Accuracy 0.808 and macro F1 0.826 when `test` was written and scored; 0.450 and 0.467 with the
-    # classifier before.
+    # Accuracy 0.867 and macro F1 0.878 when `test` was written and scored; 0.492 and 0.536 with the
+    # word lists that came before any labelled set.
     found = confusion(labelled("test"))
 
-    assert found.accuracy >= 0.79
-    assert fmean(found.scores(name).f1 for name in BUILTIN_CLASSES) >= 0.8
+    assert found.accuracy >= 0.85
+    assert fmean(found.scores(name).f1 for name in BUILTIN_CLASSES) >= 0.86
 
 
 def test_requests_that_the_word_lists_were_made_with_keep_their_class() -> None:
@@ -77,6 +80,30 @@ def test_a_huge_prompt_costs_no_more_than_its_beginning_and_end(text: str) -> No
         costs.append(time.perf_counter() - started)
 
     assert min(costs) < 5e-3
+
+
+@pytest.mark.parametrize("size", [1_000, 100_000, 5_000_000])
+def test_what_is_looked_at_does_not_grow_with_the_prompt(size: int) -> None:
+    words = "word " * (size // 5)
+    body = turns(*[words] * 4)
+    body["messages"].insert(0, {"role": "system", "content": words})
+
+    seen = excerpt(body)
+
+    assert seen.chars == 5 * len(words)
+    texts = (seen.system, seen.request, seen.previous, seen.opening)
+    assert all(0 < len(text) < 900 for text in texts)
+    assert len(Text.of(seen.request).words) <= 128
+
+
+def test_classifying_changes_nothing_and_always_says_the_same() -> None:
+    for each in labelled("test"):
+        before = copy.deepcopy(each.request)
+        first = classify(each.request, {})
+
+        assert classify(each.request, {}) == first
+        assert each.request == before
+        assert first.why
 
 
 def test_a_long_conversation_is_bounded_too() -> None:

@@ -57,6 +57,7 @@ def together(text: Text) -> str | None:
 def shape(text: str) -> str | None:
     """Tell source text, diffs, stack traces and shell commands from prose."""
     raw = text[:_SHAPE_CHARS]
+    lower = raw.lower()
     lines = raw.split("\n", _MAX_LINES)[:_MAX_LINES]
     if any(line.rstrip().endswith(lexicon_code.CODE_LINE_ENDS) for line in lines[:-1]):
         return "source text"
@@ -65,7 +66,6 @@ def shape(text: str) -> str | None:
         return "source text"
     if raw.startswith("-- ") or "\n-- " in raw:
         return "sql comment"
-    lower = raw.lower()
     if (start := phrase(lower, lexicon_code.SQL_STARTS)) and _sql(lower, start):
         return "sql"
     if (
@@ -73,7 +73,7 @@ def shape(text: str) -> str | None:
         or lexicon_code.FILE_NAME.search(raw)
         or lexicon_code.SYSTEM_PATH.search(raw)
         or (("Error" in raw or "Exception" in raw) and lexicon_code.ERROR_NAME.search(raw))
-        or any(map(_camel_case, raw.split()))
+        or (raw != lower and any(map(_camel_case, raw.split())))
     ):
         return "names of a program"
     if "(" in raw and lexicon_code.CALL.search(raw):

@@ -29,8 +29,6 @@ ENGLISH_WORDS = _set(
     "long big small short quick easy hard near me cheap call come put take see look think read"
 )
 
-# Function words, and the commonest verbs, of languages in Latin script. Left out: what is also
-# English (die, was, on), and the particles of names below.
 # Of those, what is a word of its neighbours too, and so tells half as much.
 SHARED_WORDS = (
     _set(
@@ -40,6 +38,8 @@ SHARED_WORDS = (
     & ENGLISH_WORDS
 )
 
+# Function words, and the commonest verbs, of languages in Latin script. Left out: what is also
+# English (die, was, on), and the particles of names below.
 _FOREIGN = (
     # Spanish, Catalan, Galician, Basque
     "que qué por para con como cómo cuál cuáles está están más puedo puede quiero quisiera pero "

@@ -87,8 +87,8 @@ CODE_ARTEFACTS = word_set(
 # Of the words of the trade, those of any office too.
 OFFICE = word_set(
     "page print prints form write list lists table button website template sort file files key "
-    "keys memory client host state version release type types test tests row rows column columns value "
-    "values queue web index error errors log login session reset header flag pull push"
+    "keys memory client host state version release type types test tests row rows column columns "
+    "value values queue web index error errors log login session reset header flag pull push"
 )
 SEVERAL = 3  # words of the trade that each have another life, and together hardly
 CODE_ARTEFACT_PAIRS = word_pairs(

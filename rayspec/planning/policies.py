@@ -75,7 +75,8 @@ class Oracle(_Deaf):
     """Knows every answer's length and which drafts will be accepted, but not who arrives later.
 
     It takes what adds least to the latency of all: the request's own, found by playing the engine
-    forward with what is in it, and the delay of the others there.
+    forward with what is in it, and the delay of the others there. It is no bound: on a machine that
+    both lanes share, starting the second one can cost those who arrive later.
     """
 
     def __init__(self, fleet: Fleet, tiers: Sequence[int]) -> None:

@@ -47,10 +47,11 @@ def mean(run: Run) -> float:
 def test_nobody_loses_to_the_better_lane(measured: Calibration, rate: float) -> None:
     found = runs(measured, rate)
     better = min(mean(found["plain"]), mean(found["speculative"]))
-    assert mean(found["oracle"]) <= better * 1.05
-    # On a shared machine the router does not reckon with how much a request slows down others.
-    shared = measured.lanes[Lane.PLAIN].contention > 1
-    assert mean(found["routed"]) <= better * (1.15 if shared else 1.04)
+    # On a shared machine whoever starts the second lane slows down the first, also for those who
+    # come later, whom neither of the two foresees: by the contention at the most.
+    limit = better * measured.lanes[Lane.PLAIN].contention
+    assert mean(found["oracle"]) <= limit * 1.02
+    assert mean(found["routed"]) <= limit * 1.04
 
 
 def test_drafts_that_cost_nothing_are_always_taken() -> None:

@@ -38,7 +38,7 @@ class Effort:
     Every prompt length is measured `prefills` times.
     """
 
-    steps: int = 12
+    steps: int = 16
     seconds: float = 1.0
     prefills: int = 3
     answer_tokens: int = 96

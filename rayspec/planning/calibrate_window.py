@@ -7,14 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean, median
-from typing import Final
 
 from rayspec.planning.calibrate_client import Chunk
 
 __all__ = ["Window", "common", "steady_steps", "step_window"]
-
-# So many usual steps are no step: the machine did something else.
-_STALL: Final = 4.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,9 +55,9 @@ def step_window(
 
     A sequence gets one chunk from each step of its engine, so all of them have the same steps. One
     that was read late may have two in one chunk, hence the largest count is the number of steps.
-    The mean and not the median of the times between chunks is what a request pays: steps with
-    drafts and without take turns. Only stalls, which are no engine's doing, are left out. `within`
-    narrows the time, for two lanes that must overlap.
+    The mean of the whole time, and no robust mean of the times between chunks: steps with drafts
+    and without take turns, and on a busy machine chunks come in bursts, whose short gaps would pass
+    for steps. `within` narrows the time, for two lanes that must overlap.
     """
     span = within or common(streams)
     if span is None:
@@ -71,23 +67,21 @@ def step_window(
         return None
     # Chunks of one step come milliseconds apart.
     slack = median(gaps) / 4
-    step_times, contexts, tokens = [], [], []
+    counts, spans, contexts, tokens = [], [], [], []
     for chunks, prompt in zip(streams, prompt_tokens, strict=True):
         times = [chunk.at for chunk in chunks]
         low = bisect_left(times, span[0] - slack)
         high = bisect_right(times, span[1] + slack) - 1
         if high <= low:
             return None
-        step_times.append([b - a for a, b in pairwise(times[low : high + 1])])
+        counts.append(high - low)
+        spans.append(times[high] - times[low])
         inside = sum(chunk.tokens for chunk in chunks[low + 1 : high + 1])
         before = sum(chunk.tokens for chunk in chunks[: low + 1])
         contexts.append(prompt + before + inside / 2)
         tokens.append(inside / (high - low))
-    steps = max(map(len, step_times))
-    seconds = median(_mean_step(times) for times in step_times if len(times) == steps)
+    steps = max(counts)
+    seconds = median(
+        length / count for length, count in zip(spans, counts, strict=True) if count == steps
+    )
     return Window(len(streams), steps, seconds, fmean(contexts), fmean(tokens))
-
-
-def _mean_step(times: Sequence[float]) -> float:
-    usual = median(times)
-    return fmean(time for time in times if time <= _STALL * usual)

@@ -83,15 +83,23 @@ async def drive(
     users: int,
     lane: Lane | None,
     on_answer: Callable[[], None] = lambda: None,
+    *,
+    k: int | None = None,
 ) -> tuple[list[Answer], float]:
-    """Let `users` work through `requests` in order; return the answers and the seconds it took."""
+    """Let `users` work through `requests` in order; return the answers and the seconds it took.
+
+    `k` is how many drafts the speculative lane makes where that is forced: left alone, the router
+    would choose them.
+    """
     answers: list[Answer | None] = [None] * len(requests)
     left = iter(range(len(requests)))
 
     async def user() -> None:
         for index in left:
             ask = requests[index]
-            reply = await client.stream(ask.body(model), lane=lane)
+            reply = await client.stream(
+                ask.body(model), lane=lane, k=k if lane is Lane.SPECULATIVE else None
+            )
             answers[index] = _answer(ask, reply)
             on_answer()
 

@@ -4,7 +4,8 @@
     python load_tests/staircase.py --json staircase.json --plot staircase.png
 
 At each step the three policies answer the same requests of all classes, one after another, in
-another order every round; figures are medians over the rounds. Exits with 1 if at any step the
+another order every round; figures are medians over the rounds. Always on makes all the drafts that
+the application is configured for; routed, the router chooses their number too. Exits with 1 if at any step the
 routed throughput or mean latency is worse than `--floor` of the better of the other two.
 """
 
@@ -36,7 +37,7 @@ from load_tests.closed_loop import (  # noqa: E402
     throughput,
 )
 from rayspec.errors import RayspecError  # noqa: E402
-from rayspec.planning.calibrate_client import Client  # noqa: E402
+from rayspec.planning.calibrate_client import Client, most_drafts  # noqa: E402
 from rayspec.planning.calibrate_machine import hardware, versions  # noqa: E402
 
 ROUTED, *OTHERS = POLICIES
@@ -92,6 +93,7 @@ def summarize(users: int, rounds: Mapping[str, Sequence[tuple[Sequence[Answer], 
 
 async def climb(client: Client, model: str, options: argparse.Namespace) -> list[Step]:
     """Measure every step."""
+    k = most_drafts(await client.metrics())
     counts = {users: max(options.requests, 2 * users) for users in options.users}
     runs = options.rounds * len(POLICIES)
     bar = tqdm(total=options.warm_up + runs * sum(counts.values()), unit="answer")
@@ -99,7 +101,7 @@ async def climb(client: Client, model: str, options: argparse.Namespace) -> list
     known = asks(options.warm_up, seed=options.seed, max_tokens=options.max_tokens)
     for lane in (None, *(LANE_OF[name] for name in OTHERS)):
         share = known[: options.warm_up // len(POLICIES)]
-        await drive(client, model, share, max(options.users) // 2 or 1, lane, bar.update)
+        await drive(client, model, share, max(options.users) // 2 or 1, lane, bar.update, k=k)
     bar.update(options.warm_up - len(POLICIES) * (options.warm_up // len(POLICIES)))
     steps = []
     for users, count in counts.items():
@@ -109,7 +111,7 @@ async def climb(client: Client, model: str, options: argparse.Namespace) -> list
             requests = asks(count, seed=seed, max_tokens=options.max_tokens)
             for name in order(number):
                 bar.set_postfix_str(f"{users} users, {name}")
-                result = await drive(client, model, requests, users, LANE_OF[name], bar.update)
+                result = await drive(client, model, requests, users, LANE_OF[name], bar.update, k=k)
                 done[name].append(result)
         steps.append(summarize(users, done))
     bar.close()

@@ -131,18 +131,18 @@ async def validate(
     client: Client, calibration: Calibration, requests: Sequence[Ask], options: argparse.Namespace
 ) -> list[Line]:
     """Drive the application in every scenario, and simulate what was driven."""
-    model = await client.model()
+    model, k = await client.model(), max(calibration.k_tiers)
     which = {scenario.name: scenario for scenario in scenarios(calibration, 1, 1)}
     # The first answers of engines and of a router that knows nothing yet are not the usual ones.
     for policy in options.policies:
-        await drive(client, model, requests[: options.warm_up], 2, LANE_OF[policy])
+        await drive(client, model, requests[: options.warm_up], 2, LANE_OF[policy], k=k)
     bar = tqdm(total=len(requests) * len(options.policies) * len(options.users), unit="answer")
     lines: list[Line] = []
     for users in options.users:
         for policy in options.policies:
             bar.set_postfix_str(f"{users} users, {policy}")
             lane = LANE_OF[policy]
-            answers, _ = await drive(client, model, requests, users, lane, bar.update)
+            answers, _ = await drive(client, model, requests, users, lane, bar.update, k=k)
             told = predicted_times(calibration, which[SCENARIO_OF[policy]], answers, users)
             lines += compare(policy, users, told, measured_times(answers))
     bar.close()

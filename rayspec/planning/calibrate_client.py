@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from rayspec.errors import ConfigError, Overloaded, Unavailable
 from rayspec.routing.types import Lane
 
-__all__ = ["Chunk", "Client", "Reply", "sample_sum"]
+__all__ = ["Chunk", "Client", "Reply", "most_drafts", "sample_sum"]
 
 _WISH: Final = {Lane.SPECULATIVE: "on", Lane.PLAIN: "off"}
 # An engine that prefills many long prompts on a CPU takes minutes to say its first word.
@@ -186,6 +186,11 @@ def _read(reply: Reply, data: str, now: float) -> bool:
     if tokens:
         reply.chunks.append(Chunk(now, tokens))
     return tokens > 0
+
+
+def most_drafts(text: str) -> int:
+    """Return the most drafts per step, 0 without a draft, in a scrape: it counts by position."""
+    return text.count("\nrayspec_position_drafted_tokens_total{")
 
 
 def sample_sum(text: str, name: str, labels: Mapping[str, str] | None = None) -> float:

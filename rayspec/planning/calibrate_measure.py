@@ -156,15 +156,17 @@ class Meter:
         return (await self._client.stream(self._decode(prompt, 1), lane=lane)).ttft_s
 
     async def _answers(self, cell: ClassCell) -> Result:
-        """Let the speculative lane answer every prompt of the class."""
+        """Let the speculative lane answer every prompt of the class, with all drafts."""
         gate = asyncio.Semaphore(_ANSWERS_TOGETHER)
 
         async def answer(prompt: Prompt) -> Reply:
             limit = {"max_tokens": self._effort.answer_tokens}
             async with gate:
+                # Left alone, the router may choose fewer drafts.
                 return await self._client.stream(
                     limit | dict(prompt.body) | {"model": self._subject.model},
                     lane=Lane.SPECULATIVE,
+                    k=self._subject.k_max,
                 )
 
         asked = [p for p in self._subject.prompts if p.workload_class == cell.workload_class]

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from rayspec.errors import ConfigError
-from rayspec.planning.calibrate_client import Client, sample_sum
+from rayspec.planning.calibrate_client import Client, most_drafts, sample_sum
 from rayspec.planning.calibrate_prompts import Prompt, TokenPool
 from rayspec.routing.types import Lane
 
@@ -55,7 +55,7 @@ async def meet(client: Client, prompts: Sequence[Prompt]) -> Subject:
             client.url,
             f"{running:.0f} requests of others are running: calibrate an idle application",
         )
-    k_max = scrape.count("\nrayspec_position_drafted_tokens_total{")
+    k_max = most_drafts(scrape)
     if Lane.SPECULATIVE in lanes and not (k_max and health[Lane.SPECULATIVE]["draft_attached"]):
         raise ConfigError("url", client.url, "no draft is attached: wait until /health says so")
     model = await client.model()

@@ -85,7 +85,8 @@ class Application(httpx.AsyncBaseTransport):
         return httpx.Response(200, headers=headers, stream=stream)
 
     async def events(self, body: dict[str, Any], lane: str) -> AsyncGenerator[bytes, None]:
-        k = body["rayspec"].get("k", 4) if lane == "speculative" else 0
+        # As the router may: fewer drafts unless told.
+        k = body["rayspec"].get("k", 1) if lane == "speculative" else 0
         told = drafted = turn = 0
         while told < body["max_tokens"]:
             await asyncio.sleep(0.001)

@@ -50,13 +50,11 @@ class Measured:
 class LaneCurve:
     """What one engine of a lane costs, by whether the other lane works too.
 
-    `online` says that engines measured it, with K as the drafts that were verified; in a
-    calibration K is what was asked for, and coverage is in the times already.
+    K is the drafts that a sequence verifies, of which a draft may offer fewer than were asked for.
     """
 
     alone: LaneCost
     contended: LaneCost
-    online: bool
     overhead_s: float = 0.0
 
 
@@ -122,7 +120,7 @@ def lane_curve(
         some = next(iter(profiles))
         steps = StepTimes([*points, *_guessed(points, tiers, fastest)])
         cost = LaneCost(steps, prefill, some.max_num_seqs, some.chunk_tokens)
-        return LaneCurve(cost, cost, True)
+        return LaneCurve(cost, cost)
     scale = _scale(points, base.steps)
     contention = measured.contention.get(lane, 1.0)
     overhead_s = measured.overhead_s.get(lane, 0.0)
@@ -134,7 +132,7 @@ def lane_curve(
         )
         for factor in (1.0, contention)
     )
-    return LaneCurve(alone, contended, bool(points), overhead_s)
+    return LaneCurve(alone, contended, overhead_s)
 
 
 def _guessed(

@@ -11,6 +11,7 @@ from rayspec.routing.cost_model import (
     Prediction,
     best_k,
     breakeven_acceptance,
+    expected_tokens,
     predict,
 )
 from rayspec.routing.curves import LaneCurve
@@ -61,7 +62,7 @@ def forecast(
     sequences: int = 1,
     assumed: bool = False,
 ) -> Forecast:
-    """Return the predicted latency in every lane of `views` that has a curve, with the best K.
+    """Return what a request costs in every lane of `views` that has a curve, with the best K.
 
     `tiers` are the draft lengths to choose from; the plain lane has none. A request of several
     `sequences` brings all of them into one engine, and their prompt once.
@@ -76,22 +77,27 @@ def forecast(
         cost = curve.contended if busy else curve.alone
         batch = _batch(view, sequences)
         context = _context(view, batch, lengths)
-        covered = coverage if curve.online else 1.0
         ask = partial(
-            _predict, curve, cost, view, batch, context, lengths, acceptance, coverage=covered
+            _predict, curve, cost, view, batch, context, lengths, acceptance, coverage=coverage
         )
         if lane is Lane.PLAIN:
             predictions[lane] = ask(0)
             continue
         running = min(batch, cost.max_num_seqs)
-        best = best_k(cost, running, acceptance, context, tiers, covered) if tiers else 0
+        best = best_k(cost, running, acceptance, context, tiers, coverage) if tiers else 0
         predictions[lane] = ask(best)
         positive = [k for k in tiers if k > 0]
         if positive:
-            k = best or best_k(cost, running, acceptance, context, positive, covered)
+            k = best or best_k(cost, running, acceptance, context, positive, coverage)
             drafting = predictions[lane] if best else ask(k)
-            breakeven = _breakeven(cost, curves.get(Lane.PLAIN), running, context, k, covered)
-    return Forecast(predictions, drafting, acceptance[0] if acceptance else 0.0, assumed, breakeven)
+            breakeven = _breakeven(cost, curves.get(Lane.PLAIN), running, context, k, coverage)
+    burden = {
+        lane: _delay_inside(curves[lane], views, lane, prediction, lengths, acceptance, sequences)
+        + _delay_beside(curves, views, lane, prediction, lengths)
+        for lane, prediction in predictions.items()
+    }
+    first = acceptance[0] if acceptance else 0.0
+    return Forecast(predictions, drafting, first, assumed, breakeven, burden)
 
 
 def _predict(
@@ -124,6 +130,47 @@ def _predict(
         ttft_s=prediction.ttft_s + curve.overhead_s,
         total_s=prediction.total_s + curve.overhead_s,
     )
+
+
+def _delay_inside(
+    curve: LaneCurve,
+    views: Mapping[Lane, LaneView],
+    lane: Lane,
+    prediction: Prediction,
+    lengths: Lengths,
+    acceptance: tuple[float, ...],
+    sequences: int,
+) -> float:
+    """Return the delay of the others in the request's engine, whose steps it makes longer."""
+    view, cost = views[lane], curve.alone
+    others = min(view.concurrency / max(view.replicas, 1), cost.max_num_seqs)
+    batch = min(others + sequences, cost.max_num_seqs)
+    if others <= 0 or batch <= others:
+        return 0.0
+    context = _context(view, batch, lengths)
+    k = prediction.k
+    longer = cost.steps.seconds(batch, k, context) - cost.steps.seconds(others, k, context)
+    steps = lengths.output / expected_tokens(acceptance, k)
+    return others * steps * max(longer, 0.0)
+
+
+def _delay_beside(
+    curves: Mapping[Lane, LaneCurve],
+    views: Mapping[Lane, LaneView],
+    lane: Lane,
+    prediction: Prediction,
+    lengths: Lengths,
+) -> float:
+    """Return the delay of the other lane, if the request starts an idle one on its machine."""
+    other = views.get(lane.other)
+    curve = curves.get(lane.other)
+    if views[lane].concurrency or other is None or curve is None or not other.concurrency:
+        return 0.0
+    batch = max(other.concurrency / max(other.replicas, 1), 1)
+    context = _context(other, batch, lengths)
+    alone = curve.alone.steps.seconds(batch, 0, context)
+    contended = curve.contended.steps.seconds(batch, 0, context)
+    return float(other.concurrency * prediction.total_s * max(1 - alone / contended, 0.0))
 
 
 def _batch(view: LaneView, sequences: int) -> float:

@@ -25,6 +25,8 @@ __all__ = ["ClassPolicy", "NoLane", "PolicySpec", "decide", "wanted_tiers"]
 # for verification, and the share of requests that goes to the lane that nothing is known of.
 _UNMEASURED_CONCURRENCY = 16
 _UNMEASURED_SHARE = 0.1
+# How much longer a request may take for the sake of others.
+_MOST_GIVEN = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +44,11 @@ class ClassPolicy:
 class PolicySpec:
     """Settings of the policy.
 
-    A request goes where its predicted latency is smaller; its class changes lanes only for one that
-    is smaller by `hysteresis`. `exploration_share` of a class's requests go the other way, which
-    keeps it measured there, unless they are predicted to take longer by `exploration_loss`.
+    A request goes where its predicted latency and the delay that it causes to others are smaller
+    together, but gives way to them by at most as much as its own latency; its class changes lanes
+    only for a sum that is smaller by `hysteresis`. `exploration_share` of a class's requests go the
+    other way, which keeps it measured there, unless they are predicted to take longer by
+    `exploration_loss`.
 
     `max_speculative_concurrency` sequences per replica are the most that the speculative lane
     takes; None is no limit, or a cautious one while step times are unknown. Until then, too, a
@@ -200,18 +204,22 @@ def _faster(
     speculative: LaneView,
     forecast: Forecast,
     spec: PolicySpec,
-    own: ClassPolicy,
+    own_policy: ClassPolicy,
     history: ClassHistory,
 ) -> _Choice:
-    """Choose by predicted latency."""
-    seconds = {lane: prediction.total_s for lane, prediction in forecast.lanes.items()}
-    # Equal latencies are no reason to occupy a draft.
-    lane = min((Lane.PLAIN, Lane.SPECULATIVE), key=seconds.__getitem__)
+    """Choose by predicted latency, and by that of those whom the request delays."""
+    own = {lane: prediction.total_s for lane, prediction in forecast.lanes.items()}
+    most = min(own.values()) * (1 + _MOST_GIVEN)
+    # Equal costs are no reason to occupy a draft.
+    fair = [lane for lane in (Lane.PLAIN, Lane.SPECULATIVE) if own[lane] <= most]
+    cost = forecast.cost_s
+    lane = min(fair, key=cost.__getitem__)
     rule = Rule.FASTER
-    margin = spec.hysteresis if own.hysteresis is None else own.hysteresis
-    if history.lane is lane.other and seconds[lane] >= seconds[lane.other] * (1 - margin):
+    margin = spec.hysteresis if own_policy.hysteresis is None else own_policy.hysteresis
+    stays = history.lane is lane.other and lane.other in fair
+    if stays and cost[lane] >= cost[lane.other] * (1 - margin):
         lane, rule = lane.other, Rule.STEADY
-    detail = _compared(seconds, lane, forecast)
+    detail = _compared(lane, forecast)
     explored = exploration(forecast, lane, speculative, history.turns, spec.exploration_share)
     if explored is not None and explored[1] <= spec.exploration_loss:
         target, loss = explored
@@ -219,14 +227,18 @@ def _faster(
     return lane, rule, detail
 
 
-def _compared(seconds: Mapping[Lane, float], lane: Lane, forecast: Forecast) -> str:
-    ours, theirs = seconds[lane], seconds[lane.other]
-    sign = "<" if ours < theirs else "~"
+def _compared(lane: Lane, forecast: Forecast) -> str:
+    ours, theirs = (_told(each, forecast) for each in (lane, lane.other))
+    sign = "<" if forecast.cost_s[lane] < forecast.cost_s[lane.other] else "~"
     source = "prior" if forecast.assumed else "measured"
-    return (
-        f"{lane} {1000 * ours:.0f}ms {sign} {lane.other} {1000 * theirs:.0f}ms "
-        f"at {source} acceptance {forecast.acceptance:.2f}"
-    )
+    return f"{ours} {sign} {theirs} at {source} acceptance {forecast.acceptance:.2f}"
+
+
+def _told(lane: Lane, forecast: Forecast) -> str:
+    """Return the latency in a lane, and behind a plus the delay of others if there is any."""
+    own = f"{lane} {1000 * forecast.lanes[lane].total_s:.0f}"
+    burden = 1000 * forecast.burden_s.get(lane, 0.0)
+    return f"{own}+{burden:.0f}ms" if burden >= 0.5 else f"{own}ms"
 
 
 def _unmeasured(

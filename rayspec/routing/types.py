@@ -236,7 +236,9 @@ class Forecast:
     0.
     `breakeven` is the acceptance from which speculation pays at the lane's present load, None if
     it never does. `assumed` says that the class's acceptance is largely the prior, `acceptance` the
-    chance at the first position that the forecast reckoned with.
+    chance at the first position that the forecast reckoned with. `burden_s` is by how much the
+    request would delay all others together: a router that looked at its own latency alone would
+    fill the quicker lane until neither is quick.
     """
 
     lanes: Mapping[Lane, Prediction] = field(default_factory=dict)
@@ -244,6 +246,12 @@ class Forecast:
     acceptance: float = 0.0
     assumed: bool = False
     breakeven: float | None = None
+    burden_s: Mapping[Lane, float] = field(default_factory=dict)
+
+    @property
+    def cost_s(self) -> Mapping[Lane, float]:
+        """What the request costs everybody in each lane: its latency, and the delay of others."""
+        return {lane: at.total_s + self.burden_s.get(lane, 0.0) for lane, at in self.lanes.items()}
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,7 +27,10 @@ def decision(k: int | None) -> Decision:
 
 
 def test_an_ordinary_request_is_passed_on_byte_for_byte() -> None:
-    raw = b'{ "model":"m", "messages":[{"role":"user","content":"is a caf\\u00e9 a caf\xc3\xa9?"}], "n":1 }'
+    raw = (
+        b'{ "model":"m", "messages":[{"role":"user",'
+        b'"content":"is a caf\\u00e9 a caf\xc3\xa9?"}], "n":1 }'
+    )
 
     parsed = parse_request({}, raw)
 

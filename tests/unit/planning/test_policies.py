@@ -47,8 +47,8 @@ def mean(run: Run) -> float:
 def test_nobody_loses_to_the_better_lane(measured: Calibration, rate: float) -> None:
     found = runs(measured, rate)
     better = min(mean(found["plain"]), mean(found["speculative"]))
-    # On a shared machine whoever starts the second lane slows down the first, also for those who
-    # come later, whom neither of the two foresees: by the contention at the most.
+    # On a shared machine the oracle minds nobody else, and neither of the two foresees who comes
+    # later: they lose by the contention at the most.
     limit = better * measured.lanes[Lane.PLAIN].contention
     assert mean(found["oracle"]) <= limit * 1.02
     assert mean(found["routed"]) <= limit * 1.04

@@ -35,7 +35,6 @@ def test_engines_alone() -> None:
     curve = lane_curve(P, [ONLINE, replace(ONLINE, steps=points(4.0, 4), prefill=FIT)], None)
 
     assert curve is not None
-    assert curve.online
     assert curve.alone is curve.contended
     assert curve.alone.steps.seconds(4, 0, 100) == pytest.approx(12.0)  # the mean of both
     assert curve.alone.prefill.base_s == pytest.approx(0.02)
@@ -46,7 +45,6 @@ def test_a_calibration_alone() -> None:
     curve = lane_curve(P, [EngineProfile()], CALIBRATED)
 
     assert curve is not None
-    assert not curve.online
     assert curve.overhead_s == 0.02
     assert curve.alone.steps.seconds(16, 0, 100) == pytest.approx(16.0)
     assert curve.contended.steps.seconds(16, 0, 100) == pytest.approx(24.0)
@@ -58,7 +56,6 @@ def test_engines_correct_a_calibration_at_every_load() -> None:
     curve = lane_curve(P, [ONLINE], CALIBRATED)
 
     assert curve is not None
-    assert curve.online
     assert curve.alone.steps.seconds(4, 0, 100) == pytest.approx(8.0)  # as measured
     assert curve.alone.steps.seconds(16, 0, 100) == pytest.approx(32.0)  # twice as slow, too
     assert curve.alone.prefill == SLOWER
@@ -118,4 +115,4 @@ def test_a_calibration_is_there_before_any_engine_reports() -> None:
 
     assert set(first) == {P}
     assert curves.update({P: (), S: ()})[P] is first[P]
-    assert curves.update({P: (ONLINE,), S: ()})[P].online
+    assert P in curves.update({P: (ONLINE,), S: ()})

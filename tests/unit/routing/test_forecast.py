@@ -29,7 +29,7 @@ def curve(*, growth: float = 0.05, draft: float = 0.1, slow: float = 1.0) -> Lan
         for k in TIERS
     )
     cost = LaneCost(steps, PrefillTimes(0.01, 0.0001), 64, 1024)
-    return LaneCurve(cost, cost, True)
+    return LaneCurve(cost, cost)
 
 
 CURVES = {S: curve(), P: curve()}
@@ -143,7 +143,7 @@ def test_a_long_context_is_an_axis_of_its_own() -> None:
         for context in (100, 10_000)
     ]
     cost = LaneCost(StepTimes(points), PrefillTimes(0.0, 1e-6))
-    both = {lane: LaneCurve(cost, cost, True) for lane in Lane}
+    both = {lane: LaneCurve(cost, cost) for lane in Lane}
     short, long = (
         forecast(views(), both, Lengths(prompt, 100), (0.5,), tiers=(0,)).lanes[P].tpot_s
         for prompt in (100, 20_000)
@@ -215,3 +215,27 @@ def test_more_load_in_a_lane_never_makes_it_faster(load: int, more: int, accepta
     before, after = (seconds(acceptance, views(n, n)) for n in (load, load + more))
 
     assert all(after[lane] >= before[lane] * (1 - 1e-9) for lane in Lane)
+
+
+def test_others_are_delayed_by_longer_steps_as_long_as_the_request_runs() -> None:
+    found = forecast(views(0, 4), CURVES, LENGTHS, (0.0,), tiers=(0,))
+    # Nobody is there to be delayed, and the lanes share no machine.
+    assert found.burden_s[S] == 0.0
+    steps = CURVES[P].alone.steps
+    longer = steps.seconds(5, 0, 150.0) - steps.seconds(4, 0, 150.0)
+    assert found.burden_s[P] == pytest.approx(4 * LENGTHS.output * longer, rel=0.05)
+    assert found.cost_s[P] == found.lanes[P].total_s + found.burden_s[P]
+
+
+def test_starting_an_idle_lane_delays_the_other_on_the_same_machine() -> None:
+    slowed = {lane: replace(each, contended=curve(slow=1.5).alone) for lane, each in CURVES.items()}
+    found = forecast(views(0, 4), slowed, LENGTHS, (0.0,), tiers=(0,))
+    # Four sequences advance at two thirds of their pace while the request runs.
+    assert found.burden_s[S] == pytest.approx(4 * found.lanes[S].total_s / 3, rel=0.05)
+    both = forecast(views(1, 4), slowed, LENGTHS, (0.0,), tiers=(0,))
+    assert both.burden_s[S] < found.burden_s[S] / 4  # it works anyway
+
+
+def test_a_full_engine_delays_those_who_wait_by_no_longer_steps() -> None:
+    found = forecast(views(0, 200), CURVES, LENGTHS, (0.0,), tiers=(0,))
+    assert found.burden_s[P] == 0.0

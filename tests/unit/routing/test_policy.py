@@ -354,6 +354,30 @@ def test_the_lane_that_is_predicted_faster(
     assert (decision.lane, decision.rule) == (lane, rule)
 
 
+@pytest.mark.parametrize(
+    ("own", "burden", "history", "lane"),
+    [
+        ((0.9, 1.0), (0.0, 0.0), ClassHistory(), S),
+        ((0.9, 1.0), (0.2, 0.0), ClassHistory(), P),  # the others would lose more than it gains
+        ((0.9, 1.0), (0.2, 0.2), ClassHistory(), S),
+        ((0.49, 1.0), (9.0, 0.0), ClassHistory(), S),  # it takes twice as long at most
+        ((0.51, 1.0), (9.0, 0.0), ClassHistory(), P),
+        ((0.9, 1.0), (0.12, 0.0), AT_S, S),  # a change is for what is clearly less
+        ((0.9, 1.0), (0.2, 0.0), AT_S, P),
+        ((0.49, 1.0), (9.0, 0.0), AT_P, S),
+    ],
+)
+def test_a_request_gives_way_to_those_whom_it_would_delay(
+    own: tuple[float, float], burden: tuple[float, float], history: ClassHistory, lane: Lane
+) -> None:
+    predicted = replace(forecast(*own), burden_s=dict(zip((S, P), burden, strict=True)))
+    decision = decide(CHAT, lanes(), UNKNOWN, MEASURED, history, predicted)
+
+    assert decision.lane is lane
+    if burden == (0.2, 0.0):
+        assert "speculative 900+200ms" in decision.reason
+
+
 def test_the_reason_says_what_was_compared() -> None:
     decision = decide(CHAT, lanes(), UNKNOWN, MEASURED, ClassHistory(), forecast(0.8, 1.0))
     assumed = replace(forecast(0.8, 1.0), assumed=True)

@@ -159,7 +159,8 @@ def test_neither_lane_is_left_much_fuller_than_pays(rig: Rig) -> None:
             forecast.lanes[lane].total_s for lane in (decision.lane, decision.lane.other)
         )
         if decision.rule != Rule.EXPLORE:
-            assert chosen * (1 - SPEC.hysteresis) <= other
+            # For the sake of others it takes twice as long at most.
+            assert chosen * (1 - SPEC.hysteresis) <= 2 * other
 
 
 def test_a_class_that_rejects_its_drafts_stops_drafting_and_may_come_back(rig: Rig) -> None:

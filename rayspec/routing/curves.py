@@ -4,7 +4,8 @@ Without a calibration the engines' own measurements stand alone, and a load that
 met yet is guessed to its favour: if it is chosen for that, it is measured at once, whereas a load
 that looked too slow would never be tried. With a calibration the measurements replace its points of
 about the same batch and K, and scale the others, so that a machine which is slower today than when
-it was calibrated is seen at every load. Pure.
+it was calibrated is seen at every load. Lanes that share a machine are measured now alone, now
+beside the other: how often beside says what each would be. Pure.
 """
 
 from __future__ import annotations
@@ -70,10 +71,13 @@ class Curves:
         self._profiles: dict[Lane, Profiles] = {}
         self._curves: dict[Lane, LaneCurve] = {}
 
-    def update(self, profiles: Mapping[Lane, Profiles]) -> Mapping[Lane, LaneCurve]:
+    def update(
+        self, profiles: Mapping[Lane, Profiles], overlap: Mapping[Lane, float] | None = None
+    ) -> Mapping[Lane, LaneCurve]:
         """Return the curves of the lanes of which something is known.
 
-        A lane without replicas keeps its last curve.
+        A lane without replicas keeps its last curve. `overlap` is the share of a lane's work that
+        was measured while the other lane worked, too.
         """
         changed = {
             lane: found for lane, found in profiles.items() if found != self._profiles.get(lane)
@@ -91,7 +95,10 @@ class Curves:
             )
             for lane in profiles:
                 known = self._profiles.get(lane, ())
-                curve = lane_curve(lane, known, self._measured, self._tiers[lane], fastest)
+                beside = 0.0 if overlap is None else overlap.get(lane, 0.0)
+                curve = lane_curve(
+                    lane, known, self._measured, self._tiers[lane], fastest, overlap=beside
+                )
                 if curve is not None:
                     self._curves[lane] = curve
                 else:
@@ -105,6 +112,8 @@ def lane_curve(
     measured: Measured | None,
     tiers: Sequence[int] = (),
     fastest: float = 0.0,
+    *,
+    overlap: float = 0.0,
 ) -> LaneCurve | None:
     """Return the curve that a calibration and the engines of a lane give together.
 
@@ -121,14 +130,19 @@ def lane_curve(
         steps = StepTimes([*points, *_guessed(points, tiers, fastest)])
         cost = LaneCost(steps, prefill, some.max_num_seqs, some.chunk_tokens)
         return LaneCurve(cost, cost)
-    scale = _scale(points, base.steps)
     contention = measured.contention.get(lane, 1.0)
     overhead_s = measured.overhead_s.get(lane, 0.0)
+    mixed = 1 + overlap * (contention - 1)
+    points = _slower(points, 1 / mixed)
+    scale = _scale(points, base.steps)
+    if prefill is not None:
+        prefill = _times(prefill, 1 / mixed)
+    missing = _missing(base.steps.points, points)
     alone, contended = (
         replace(
             base,
-            steps=StepTimes([*points, *_scaled(base.steps.points, points, scale * factor)]),
-            prefill=prefill or _times(base.prefill, factor),
+            steps=StepTimes([*_slower(points, factor), *_slower(missing, scale * factor)]),
+            prefill=_times(prefill or base.prefill, factor),
         )
         for factor in (1.0, contention)
     )
@@ -161,15 +175,14 @@ def _guessed(
     return guessed
 
 
-def _scaled(
-    points: Collection[StepPoint], online: Collection[StepPoint], scale: float
-) -> list[StepPoint]:
+def _missing(points: Collection[StepPoint], online: Collection[StepPoint]) -> list[StepPoint]:
+    """Return the points of a calibration that engines have not measured themselves."""
     covered = {_cell(point) for point in online}
-    return [
-        replace(point, seconds=point.seconds * scale)
-        for point in points
-        if _cell(point) not in covered
-    ]
+    return [point for point in points if _cell(point) not in covered]
+
+
+def _slower(points: Collection[StepPoint], factor: float) -> list[StepPoint]:
+    return [replace(point, seconds=point.seconds * factor) for point in points]
 
 
 def _cell(point: StepPoint) -> tuple[int, int]:

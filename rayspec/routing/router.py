@@ -9,6 +9,7 @@ from rayspec.routing.acceptance import AcceptanceTracker
 from rayspec.routing.curves import ClassPrior, Curves, LaneCurve
 from rayspec.routing.forecast import believed_acceptance, forecast
 from rayspec.routing.ledger import Ledger, Ticket
+from rayspec.routing.overlap import Overlap
 from rayspec.routing.policy import PolicySpec, decide, wanted_tiers
 from rayspec.routing.traffic import Lengths, TrafficTracker
 from rayspec.routing.types import (
@@ -56,6 +57,7 @@ class Router:
             {name: prior.lengths for name, prior in self._priors.items()},
         )
         self._curves = Curves(spec.measured, spec.k_tiers)
+        self._overlap = Overlap(clock)
 
     def admit(self, request: RequestView) -> Ticket:
         """Decide where `request` goes and count it in; the decision is on the ticket."""
@@ -95,6 +97,10 @@ class Router:
     def observe(self, snapshot: EngineSnapshot) -> None:
         """Take in the state of an engine, as each answer carries it."""
         self.ledger.observe(snapshot)
+        other = snapshot.lane.other
+        if snapshot.running and other in self.ledger.lanes:
+            beside = self.ledger.view(other).concurrency > 0
+            self._overlap.observe(snapshot.lane, beside=beside)
 
     def start(self, ticket: Ticket) -> None:
         """Note that a request's answer has begun."""
@@ -115,7 +121,8 @@ class Router:
 
     def _lanes(self) -> tuple[dict[Lane, LaneView], Mapping[Lane, LaneCurve]]:
         views = self.ledger.views()
-        curves = self._curves.update({lane: self.ledger.profiles(lane) for lane in views})
+        profiles = {lane: self.ledger.profiles(lane) for lane in views}
+        curves = self._curves.update(profiles, self._overlap.shares())
         for lane in curves:
             views[lane] = replace(views[lane], measured=True)
         return views, curves

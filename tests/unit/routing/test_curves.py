@@ -60,8 +60,8 @@ def test_engines_correct_a_calibration_at_every_load() -> None:
     assert curve.alone.steps.seconds(16, 0, 100) == pytest.approx(32.0)  # twice as slow, too
     assert curve.alone.prefill == SLOWER
     assert curve.alone.max_num_seqs == 64
-    # What engines measured has the other lane's load in it.
-    assert curve.contended.steps.seconds(4, 0, 100) == pytest.approx(8.0)
+    # The engine measured while the other lane rested.
+    assert curve.contended.steps.seconds(4, 0, 100) == pytest.approx(12.0)
 
 
 def test_a_wild_measurement_does_not_bend_the_whole_calibration() -> None:
@@ -116,3 +116,18 @@ def test_a_calibration_is_there_before_any_engine_reports() -> None:
     assert set(first) == {P}
     assert curves.update({P: (), S: ()})[P] is first[P]
     assert P in curves.update({P: (ONLINE,), S: ()})
+
+
+@pytest.mark.parametrize(("overlap", "alone"), [(0.0, 1.0), (1.0, 0.5), (0.5, 1 / 1.5)])
+def test_what_was_measured_beside_the_other_lane_is_faster_alone(
+    overlap: float, alone: float
+) -> None:
+    shared = replace(CALIBRATED, contention={P: 2.0})
+    curve = lane_curve(P, [ONLINE], shared, overlap=overlap)
+    assert curve is not None
+    (point,) = ONLINE.steps
+    found = curve.alone.steps.seconds(point.batch, point.k, point.context)
+    assert found == pytest.approx(point.seconds * alone)
+    found = curve.contended.steps.seconds(point.batch, point.k, point.context)
+    assert found == pytest.approx(point.seconds * alone * 2)
+    assert curve.contended.prefill.per_token_s == pytest.approx(2 * curve.alone.prefill.per_token_s)

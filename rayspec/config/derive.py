@@ -32,9 +32,8 @@ from rayspec.config.specs import (
 from rayspec.errors import ConfigError
 from rayspec.ingress.classify import ClassRule
 from rayspec.planning.calibration import Calibration
-from rayspec.routing.curves import ClassPrior, Measured
+from rayspec.routing.curves import Measured
 from rayspec.routing.policy import ClassPolicy, PolicySpec
-from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import Lane, Speculation
 
 # Seconds that a step waits for drafts unless configured. A round over NCCL takes a few
@@ -241,17 +240,7 @@ def _measured(config: AppConfig, path: str) -> Measured:
             raise ConfigError(
                 "routing.calibration", path, f"lacks the {lane} lane; calibrate with it running"
             )
-    return Measured(
-        costs=found.costs(),
-        contention={lane: profile.contention for lane, profile in found.lanes.items()},
-        overhead_s={lane: profile.overhead_s for lane, profile in found.lanes.items()},
-        classes={
-            name: ClassPrior(
-                tuple(profile.acceptance), Lengths(profile.prompt_tokens, profile.output_tokens)
-            )
-            for name, profile in found.classes.items()
-        },
-    )
+    return found.measured()
 
 
 def _rule(rule: RuleConfig) -> ClassRule:

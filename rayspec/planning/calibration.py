@@ -10,6 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from rayspec.errors import ConfigError
 from rayspec.routing.cost_model import LaneCost, PrefillTimes, StepPoint, StepTimes
+from rayspec.routing.curves import ClassPrior, Measured
+from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import Lane
 
 __all__ = ["FORMAT", "Calibration", "ClassProfile", "LaneProfile", "PrefillFit", "Step"]
@@ -140,3 +142,17 @@ class Calibration(_Part):
     def costs(self) -> Mapping[Lane, LaneCost]:
         """Return the lanes as the cost model takes them."""
         return {lane: profile.cost() for lane, profile in self.lanes.items()}
+
+    def measured(self) -> Measured:
+        """Return the whole as the router takes it."""
+        return Measured(
+            costs=self.costs(),
+            contention={lane: profile.contention for lane, profile in self.lanes.items()},
+            overhead_s={lane: profile.overhead_s for lane, profile in self.lanes.items()},
+            classes={
+                name: ClassPrior(
+                    tuple(profile.acceptance), Lengths(profile.prompt_tokens, profile.output_tokens)
+                )
+                for name, profile in self.classes.items()
+            },
+        )

@@ -16,11 +16,9 @@ from rayspec.planning.engine_model import Engine
 from rayspec.planning.policies import Choice, Fleet
 from rayspec.planning.workload import tokens_per_step
 from rayspec.routing import PolicySpec, Router, Ticket
-from rayspec.routing.curves import ClassPrior, Measured
-from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import EngineSnapshot, Lane, Outcome, RequestView
 
-__all__ = ["Routed", "measured"]
+__all__ = ["Routed"]
 
 _BYTES_PER_TOKEN = 4  # of a request's body
 _POLL_S = 1.0  # as `ingress.monitor` does
@@ -34,7 +32,7 @@ class Routed:
         self._now = self._polled_at = 0.0
         self._rng = np.random.default_rng(0)
         self._tickets: dict[int, tuple[Ticket, int, Engine]] = {}
-        spec = PolicySpec(k_tiers=tuple(sorted(tiers)), measured=measured(calibration))
+        spec = PolicySpec(k_tiers=tuple(sorted(tiers)), measured=calibration.measured())
         self._router = Router(
             spec, tuple(fleet.lanes), lambda: self._now, known_classes=calibration.classes
         )
@@ -110,18 +108,3 @@ class Routed:
             context=engine.context,
             backlog=engine.backlog_tokens,
         )
-
-
-def measured(calibration: Calibration) -> Measured:
-    """Return a calibration as the router takes it."""
-    return Measured(
-        costs=calibration.costs(),
-        contention={lane: profile.contention for lane, profile in calibration.lanes.items()},
-        overhead_s={lane: profile.overhead_s for lane, profile in calibration.lanes.items()},
-        classes={
-            name: ClassPrior(
-                tuple(profile.acceptance), Lengths(profile.prompt_tokens, profile.output_tokens)
-            )
-            for name, profile in calibration.classes.items()
-        },
-    )

@@ -21,7 +21,8 @@ _MIN_STEPS = 8
 _MEMORY_STEPS = 500.0
 _OUTLIER = 4.0
 _FORGET_S = 1800.0
-_LONGEST_S = 3600.0  # no step takes that long; nor is anything but a number shorter
+# No step takes as long, or as short; anything but a number is neither.
+_SHORTEST_S, _LONGEST_S = 1e-6, 3600.0
 _MAX_REPORTED = 64
 _CONTEXT_FIRST = 9  # contexts under 2^9 tokens share a cell; then each factor of four has its own
 
@@ -54,7 +55,7 @@ class StepLearner:
 
     def decoded(self, batch: int, drafts: float, context: float, seconds: float) -> None:
         """Learn from a step of `batch` sequences that verified `drafts` tokens each, on average."""
-        if batch < 1 or not 0 < seconds < _LONGEST_S:
+        if batch < 1 or not _SHORTEST_S < seconds < _LONGEST_S:
             return
         key = (
             (batch - 1).bit_length(),
@@ -80,7 +81,7 @@ class StepLearner:
 
     def prefilled(self, tokens: float, seconds: float) -> None:
         """Learn from a step of `seconds` that computed `tokens` prompt tokens."""
-        if tokens <= 0 or not 0 < seconds < _LONGEST_S:
+        if tokens <= 0 or not _SHORTEST_S < seconds < _LONGEST_S:
             return
         now = self._clock()
         keep = 0.5 ** (max(0.0, now - self._prefill_at) / self._half_life_s)

@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 # A worker is asked for its state this often, in seconds: the longest a detached lane stays
 # detached once a draft is there, and far rarer than a decoding step.
 POLL_S = 0.5
+# While it is attached, too: a vLLM worker that was asked anything spins for a second afterwards, so
+# one that is asked more often than that never rests (vLLM 0.32, shm_broadcast's `busy_loop_s`).
+ATTACHED_POLL_S = 3.0
 # After a refusal only a new draft version can help, so asking more often is noise.
 REFUSED_RETRY_S = 10.0
 # A draft deployment without replicas keeps a call waiting.
@@ -78,7 +81,9 @@ class AttachLoop:
             pause = POLL_S
             try:
                 self.status = await self._worker("rayspec_status")
-                if self._state() in _ATTACHABLE:
+                if self.attached:
+                    pause = ATTACHED_POLL_S
+                elif self._state() in _ATTACHABLE:
                     pause = await self._try_attach()
             except Exception:
                 logger.exception("cannot ask the target's worker for its link")

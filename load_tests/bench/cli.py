@@ -134,10 +134,11 @@ def remarks(settings: Settings, groups: list[Group]) -> list[str]:
             "One GPU is shared by target and draft: they take turns on it, and the link crosses the"
             " host instead of NVLink. rayspec's figures are a lower bound for two GPUs."
         )
-    elif settings.plain_apart:
+    elif settings.apart:
+        where = ", ".join(f"{name} on {_list(gpus)}" for name, gpus in settings.apart.items())
         lines.append(
-            f"plain runs on GPU {_list(settings.plain_devices)}, the others on"
-            f" {_list(settings.target_devices)}: of one kind, and one system runs at a time."
+            f"The target is on GPU {_list(settings.target_devices)}, {where}: of one kind, and one"
+            " system runs at a time."
         )
     if settings.shares_gpu and not settings.same_gpu_link:
         lines.append("The draft shares a GPU with a tensor-parallel rank of the target.")
@@ -173,14 +174,8 @@ def _groups(settings: Settings, models: Models, gpus: list[Gpu]) -> list[Group]:
     plain = next((variant for variant in variants if variant.system == "plain"), None)
     if settings.device == "cpu":
         return [Group(tuple(variants))]
-    needs = {v: memory.variant_bytes(settings, models, v) for v in variants}
+    needs = {variant: memory.needs(settings, models, variant) for variant in variants}
     capacity = int(min(gpu.total_bytes for gpu in gpus) * USABLE)
     if settings.memory_gib is not None:
         capacity = int(settings.memory_gib * memory.GIB)
-    if settings.plain_apart and plain is not None:
-        beside = settings.draft_device in settings.plain_devices
-        drafts = sum(memory.draft_bytes(settings, draft) for draft in models.drafts.values())
-        if needs[plain] + beside * drafts > capacity:
-            sys.exit(f"plain does not fit on GPU {_list(settings.plain_devices)} with the drafts")
-        needs[plain] = 0
     return pack(variants, needs, capacity, plain)

@@ -6,7 +6,7 @@ from load_tests.bench.models import Model, Models
 from load_tests.bench.plan import Variant
 from load_tests.bench.settings import Settings
 
-__all__ = ["draft_bytes", "kv_bytes", "variant_bytes"]
+__all__ = ["kv_bytes", "needs"]
 
 GIB = 1 << 30
 # CUDA context, kernels, graphs and activations of one engine process.
@@ -24,23 +24,21 @@ def kv_bytes(settings: Settings, models: Models, variant: Variant) -> int:
     return int(_tokens(settings) * per_token * KV_SLACK) // settings.tp
 
 
-def variant_bytes(settings: Settings, models: Models, variant: Variant) -> int:
-    """Return what an engine needs of each of its GPUs, its drafts' included where they are there.
-
-    Drafts count only where they share a GPU with a target.
-    """
+def needs(settings: Settings, models: Models, variant: Variant) -> dict[int, int]:
+    """Return what a variant needs of each GPU that it uses, in bytes; drafts belong to rayspec."""
     need = models.target.weight_bytes // settings.tp
     need += kv_bytes(settings, models, variant) + OVERHEAD
     if variant.draft:
         need += models.drafts[variant.draft].weight_bytes // settings.tp
-    if variant.system == "rayspec" and settings.shares_gpu:
-        need += sum(draft_bytes(settings, draft) for draft in models.drafts.values())
-        need += DRAFT_OVERHEAD if settings.trace else 0
-    return need
+    of_gpu = dict.fromkeys(settings.devices(variant.system), need)
+    if variant.system == "rayspec":
+        drafts = sum(_draft_bytes(settings, draft) for draft in models.drafts.values())
+        drafts += DRAFT_OVERHEAD if settings.trace else 0
+        of_gpu[settings.draft_device] = of_gpu.get(settings.draft_device, 0) + drafts
+    return of_gpu
 
 
-def draft_bytes(settings: Settings, draft: Model) -> int:
-    """Return what a draft process needs of its GPU."""
+def _draft_bytes(settings: Settings, draft: Model) -> int:
     kv = _tokens(settings) * draft.shape.kv_bytes_per_token()
     return draft.weight_bytes + kv + DRAFT_OVERHEAD
 

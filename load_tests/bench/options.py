@@ -14,7 +14,8 @@ __all__ = ["parse"]
 REAL = "real"
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 CACHE = Path.home() / ".cache" / "rayspec" / "bench"
-PLAIN_DEVICES = "GPUs of plain (default: the target's); the draft's, say, which idles meanwhile"
+OWN_DEVICES = "GPUs of {} (default: the target's); the draft's, say, which idles meanwhile"
+APART = ("plain", "colocated", "ngram", "colocated-v2")  # systems that can have GPUs of their own
 SAMPLING = "sparse: drafts are sampled (co-located: probabilistic), for temperature 1"
 
 
@@ -36,8 +37,9 @@ def parse(description: str, argv: list[str] | None) -> Settings:
     for shape in () if args.tiny else (args.target_shape, *args.draft_shape):
         if shape not in known and not (real and (Path(shape) / "config.json").exists()):
             parser.error(f"no shape {shape}; there are {', '.join(known)}")
-    if args.plain_devices and len(args.plain_devices) != args.tp:
-        parser.error(f"--plain-devices takes {args.tp}, as many as --tp")
+    for system, devices in _own_devices(args).items():
+        if len(devices) != args.tp:
+            parser.error(f"--{system}-devices takes {args.tp}, as many as --tp")
     if not real and not 1 < max(acceptances) <= args.acceptance_k + 1:
         parser.error(f"{args.acceptance_k} drafts a step yield at most {args.acceptance_k + 1}")
     return _settings(args, acceptances)
@@ -64,7 +66,7 @@ def _settings(args: argparse.Namespace, acceptances: tuple[float, ...]) -> Setti
         tp=args.tp,
         device=args.device,
         target_devices=targets,
-        plain_devices=tuple(args.plain_devices or targets),
+        own_devices=_own_devices(args),
         draft_device=draft,
         input_tokens=args.input_tokens or (32 if args.tiny else 256),
         output_tokens=args.output_tokens or (64 if args.tiny else 128 if quick else 256),
@@ -79,6 +81,11 @@ def _settings(args: argparse.Namespace, acceptances: tuple[float, ...]) -> Setti
         out=args.out.resolve(),
         cache=args.cache.resolve(),
     )
+
+
+def _own_devices(args: argparse.Namespace) -> dict[str, tuple[int, ...]]:
+    given = {system: getattr(args, f"{system.replace('-', '_')}_devices") for system in APART}
+    return {system: tuple(devices) for system, devices in given.items() if devices}
 
 
 def _parser(description: str) -> argparse.ArgumentParser:
@@ -100,7 +107,8 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add("--tp", type=int, default=1, help="tensor parallelism of the target")
     add("--device", choices=("cuda", "cpu"), default="cuda")
     add("--target-devices", nargs="+", type=int, help="GPUs of the target (default: the first)")
-    add("--plain-devices", nargs="+", type=int, help=PLAIN_DEVICES)
+    for system in APART:
+        add(f"--{system}-devices", nargs="+", type=int, help=OWN_DEVICES.format(system))
     add("--draft-device", default="cuda:1", help="GPU of the draft; cuda:0 shares the target's")
     add("--input-tokens", type=int, help="prompt tokens; the most of them when real (256)")
     add("--output-tokens", type=int, help="tokens to generate per request (256)")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -55,10 +56,14 @@ class Group:
 
 
 def pack(
-    variants: Sequence[Variant], needs: Mapping[Variant, int], capacity: int, plain: Variant | None
+    variants: Sequence[Variant],
+    needs: Mapping[Variant, Mapping[int, int]],
+    capacity: int,
+    plain: Variant | None,
 ) -> list[Group]:
     """Return groups that fit into `capacity` bytes of each GPU, in the order of `variants`.
 
+    `needs` says how many bytes a variant takes of which GPU.
     Every group has `plain` in it if that leaves room for another: the ratio to it is what is
     measured. A variant that does not fit even alone still gets its group: its engine will say so.
     """
@@ -79,8 +84,13 @@ def pack(
     return [Group(tuple(group)) for group in groups]
 
 
-def _fits(variants: Sequence[Variant], needs: Mapping[Variant, int], capacity: int) -> bool:
-    return sum(needs[variant] for variant in variants) <= capacity
+def _fits(
+    variants: Sequence[Variant], needs: Mapping[Variant, Mapping[int, int]], capacity: int
+) -> bool:
+    taken: Counter[int] = Counter()
+    for variant in variants:
+        taken.update(needs[variant])
+    return all(size <= capacity for size in taken.values())
 
 
 def interleave(turns: Sequence[Turn], rounds: int) -> Iterator[tuple[int, Turn]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ class Settings:
     tp: int
     device: str
     target_devices: tuple[int, ...]
-    plain_devices: tuple[int, ...]
+    own_devices: Mapping[str, tuple[int, ...]]  # of systems that are not on the target's
     draft_device: int
     input_tokens: int
     output_tokens: int
@@ -68,13 +69,19 @@ class Settings:
         return self.device == "cuda" and self.draft_device == self.target_devices[0]
 
     @property
-    def plain_apart(self) -> bool:
-        """Whether plain runs on other GPUs than the systems that it is compared with."""
-        return self.device == "cuda" and self.plain_devices != self.target_devices
+    def apart(self) -> dict[str, tuple[int, ...]]:
+        """The systems that run on other GPUs than rayspec's target, and where."""
+        if self.device == "cpu":
+            return {}
+        return {
+            system: self.devices(system)
+            for system in self.systems
+            if self.devices(system) != self.target_devices
+        }
 
     def devices(self, system: str) -> tuple[int, ...]:
         """Return the GPUs of a system's engine."""
-        return self.plain_devices if system == "plain" else self.target_devices
+        return self.own_devices.get(system, self.target_devices)
 
     @property
     def max_model_len(self) -> int:

@@ -83,7 +83,7 @@ class ModelDraftConfig(_Draft):
     fused: Switch = Field(
         "auto",
         description="Whether decoding uses rayspec's fused kernels (`on`, `off`); `auto` takes "
-        "them where the model's shape has them.",
+        "them for the batch sizes where they prove faster at start-up.",
     )
     kv_gib: float | None = Field(
         None,

@@ -99,7 +99,7 @@ def _parser() -> argparse.ArgumentParser:
     on_cuda.add_argument(
         "--fused",
         action=argparse.BooleanOptionalAction,
-        help="decode with rayspec's own kernels; by default where they support the model",
+        help="decode with rayspec's own kernels; by default where they prove faster",
     )
     on_cuda.add_argument("--targets", type=int, default=4, help="targets attached together")
     on_cuda.add_argument(

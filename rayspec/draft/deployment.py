@@ -47,6 +47,10 @@ class Draft:
         """Admit a target; raises `LinkRefused` naming what does not fit."""
         return self._server.admit(hello)
 
+    def holds(self, link_id: str) -> bool:
+        """Return whether the target that joined with a ticket is still there."""
+        return self._server.holds(link_id)
+
     def metrics_text(self) -> Source:
         """Return this draft's metrics."""
         labels = {"component": "draft", "replica": self._replica}

@@ -51,6 +51,7 @@ class DraftServer:
         self._spec = replace(spec, transports=self._loop.transports, q_top=self._loop.q_top)
         self._lock = threading.Lock()
         self._admitted: dict[str, _Admission] = {}
+        self._joined: set[str] = set()
         self._connections: dict[threading.Thread, ControlChannel | None] = {}
         self._listener: socket.socket | None = None
         self._acceptor: threading.Thread | None = None
@@ -92,6 +93,11 @@ class DraftServer:
             self._counters.admitted += 1
         port = int(listener.getsockname()[1])
         return Ticket(self._spec.host, port, store_port, link_id, hello.epoch)
+
+    def holds(self, link_id: str) -> bool:
+        """Return whether the target that joined with a ticket is still there."""
+        with self._lock:
+            return link_id in self._joined
 
     def healthy(self) -> bool:
         """Whether targets can be served now."""
@@ -196,12 +202,16 @@ class DraftServer:
         peer = self._loop.join(control, hello, store, self._spec.host, self._spec.join_timeout_s)
         logger.info("target joined: epoch %d, %d slots", hello.epoch, hello.slots)
         why = "draft closed the link"
+        with self._lock:
+            self._joined.add(hello.link_id)
         try:
             peer.listen(self._loop.wake, self.healthy, self._spec.target_timeout_s)
         except LinkError as error:
             why = str(error)
             raise
         finally:
+            with self._lock:
+                self._joined.discard(hello.link_id)
             peer.leave()
             peer.cut()
             self._loop.release(peer)

@@ -173,7 +173,7 @@ def test_fp8_stays_near_and_halves_the_bytes() -> None:
     assert batch.model.weight_bytes < 0.52 * dense
 
 
-def test_few_tokens_go_fused_over_the_cache_of_vllm(tmp_path: Path) -> None:
+def test_fused_kernels_and_vllms_classes_share_a_cache(tmp_path: Path) -> None:
     twin = reference(SHAPES["shallow, 4 layers"], torch.bfloat16, "cuda")
     twin.save_pretrained(tmp_path)
     model: Any = load_draft_model(
@@ -183,14 +183,14 @@ def test_few_tokens_go_fused_over_the_cache_of_vllm(tmp_path: Path) -> None:
     draw = torch.Generator().manual_seed(5)
     tokens = [torch.randint(0, VOCAB, (n,), generator=draw).tolist() for n in (300, 17)]
     batch = Sequences(cast(Any, model), tokens, max_blocks=64)
+    chosen = model.plan(2, 1), model.plan(2, 2)  # choosing writes into block 0
     for row, sequence in enumerate(tokens):
         batch.prefill(row, 128, len(sequence) - 1)
-    plans: Any = model.plan(2, 1), model.plan(2, 2)
-    fused, vllm = plans
+    fused, vllm = (make() for make in model.candidates(2, 1).values())
     assert isinstance(fused, FusedPlan)
     assert not isinstance(vllm, FusedPlan)
     # Each reads what the other has written.
-    for plan in (fused, vllm, fused, fused, vllm):
+    for plan in (fused, vllm, fused, fused, vllm, *chosen):
         assert_close(batch, twin, batch.decode(plan))
         for sequence in batch.tokens:
             sequence.append(7)

@@ -1,30 +1,30 @@
-"""A draft model that decodes few tokens on the fused kernels and more on vLLM's classes."""
+"""A draft model that decodes on the fused kernels or on vLLM's classes, whichever is faster."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 
 from rayspec.draft.fused import FusedLlamaModel
+from rayspec.draft.rounds.quicker import Candidate, quickest
 from rayspec.draft.vllm_model.base import Chunks, DecodePlan
 from rayspec.draft.vllm_model.model import VllmDraftModel
 
-__all__ = ["FUSED_TOKENS", "MixedDraftModel"]
+__all__ = ["MixedDraftModel"]
 
-# Measured on an H200 with 512 tokens of context: a step of one row takes the fused kernels 0.48,
-# 0.78 and 0.66 of vLLM's time (0.13B, 1B, 4 layers).
-FUSED_TOKENS: Final = 2
+# Of the steps that are timed: neither a fresh conversation's nor the longest.
+_CONTEXT: Final = 512
 
 
 class MixedDraftModel:
     """Both implementations over one KV cache, vLLM's; see `base.DraftModel`.
 
-    Plans of up to `most` tokens are fused; prefill is vLLM's.
+    Which of them is faster depends on the model, the batch and the GPU, and not in a way that a
+    rule says: each plan is that of the one which won on this device. Prefill is vLLM's.
     """
 
-    def __init__(
-        self, fused: FusedLlamaModel, vllm: VllmDraftModel, most: int = FUSED_TOKENS
-    ) -> None:
-        self._fused, self._vllm, self._most = fused, vllm, most
+    def __init__(self, fused: FusedLlamaModel, vllm: VllmDraftModel) -> None:
+        self._fused, self._vllm = fused, vllm
         self.device = vllm.device
         self.vocab_size = vllm.vocab_size
         self.token_ids = vllm.token_ids
@@ -40,9 +40,15 @@ class MixedDraftModel:
         self._fused.bind(cache, self.block_size, max_blocks)
 
     def plan(self, rows: int, width: int) -> DecodePlan:
-        """Return static buffers for decoding; call after `allocate`."""
-        few = rows * width <= self._most
-        return self._fused.plan(rows, width) if few else self._vllm.plan(rows, width)
+        """Return static buffers for decoding; call after `allocate`. Runs both once to choose."""
+        return quickest(self.candidates(rows, width), min(_CONTEXT, self.max_len))
+
+    def candidates(self, rows: int, width: int) -> dict[str, Candidate[DecodePlan]]:
+        """Return what `plan` chooses from."""
+        return {
+            "fused kernels": partial(self._fused.plan, rows, width),
+            "vLLM's classes": partial(self._vllm.plan, rows, width),
+        }
 
     def prefill(self, chunks: Chunks) -> None:
         """Write the KV of chunks whose context is in the cache already, eagerly."""

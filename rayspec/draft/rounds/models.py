@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 class ModelChoice:
     """A model folder and how to run it.
 
-    `fused` None takes the fused kernels where they fit: on CUDA for few tokens, with vLLM's classes
-    for the rest, else alone. True takes them alone, False never.
+    `fused` None takes the fused kernels where they fit: on CUDA for the steps that they run faster
+    than vLLM's classes do, else alone. True takes them alone, False never.
     """
 
     path: str

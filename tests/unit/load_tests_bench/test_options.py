@@ -57,16 +57,25 @@ def test_who_shares_a_gpu(arguments: list[str], shares: bool, link: bool, gpus: 
 
 def test_plain_may_run_on_the_drafts_gpu() -> None:
     settings = parse("", ["--plain-devices", "1"])
-    assert settings.plain_apart
+    assert settings.apart == {"plain": (1,)}
     assert [settings.devices(name) for name in ("plain", "rayspec")] == [(1,), (0,)]
     assert (settings.gpus("plain"), settings.gpus("rayspec")) == (1, 2)
-    assert not parse("", []).plain_apart
+    assert not parse("", []).apart
+
+
+def test_every_system_may_have_gpus_of_its_own() -> None:
+    four = ["--tp", "2", "--draft-device", "cuda:2", "--plain-devices", "2", "3"]
+    settings = parse("", [*four, "--colocated-devices", "0", "1"])
+    assert settings.apart == {"plain": (2, 3)}
+    assert settings.devices("colocated") == settings.devices("rayspec") == (0, 1)
+    assert (settings.gpus("plain"), settings.gpus("rayspec")) == (2, 3)
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         ["--tp", "2", "--plain-devices", "1"],
+        ["--ngram-devices", "1", "2"],
         ["--tiny"],
         ["--device", "cpu"],
         ["--acceptance", "real", "2"],

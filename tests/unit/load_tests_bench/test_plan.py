@@ -6,7 +6,7 @@ PLAIN = Variant("plain")
 A = Variant("rayspec", 5)
 B = Variant("colocated", 5, "1b")
 C = Variant("ngram", 5)
-NEEDS = {PLAIN: 20, A: 22, B: 24, C: 20}
+NEEDS = {PLAIN: {0: 20}, A: {0: 22, 1: 5}, B: {0: 24}, C: {0: 20}}
 
 
 def test_names_tell_engines_apart() -> None:
@@ -29,6 +29,13 @@ def test_what_fits_with_nothing_is_measured_alone() -> None:
     groups = pack([PLAIN, A, B], NEEDS, 30, PLAIN)
     assert groups == [Group((PLAIN,)), Group((A,)), Group((B,))]
     assert not any(group.interleaved for group in groups)
+
+
+def test_engines_on_gpus_of_their_own_do_not_count_together() -> None:
+    apart = {PLAIN: {1: 40}, A: {0: 40, 1: 5}, B: {2: 40}, C: {2: 40}}
+    assert pack([PLAIN, A, B, C], apart, 50, PLAIN) == [Group((PLAIN, A, B)), Group((PLAIN, C))]
+    # The draft of rayspec is beside plain.
+    assert pack([PLAIN, A], apart, 44, PLAIN) == [Group((PLAIN,)), Group((A,))]
 
 
 def test_plain_alone_and_no_plain() -> None:

@@ -60,7 +60,12 @@ COMMON = (
     Hook(
         "vllm.v1.core.sched.scheduler",
         "Scheduler",
-        members=("dynamic_sd_lookup", "num_spec_tokens", "scheduler_config"),
+        members=("dynamic_sd_lookup", "num_spec_tokens", "schedule", "scheduler_config"),
+    ),
+    Hook(
+        "vllm.v1.core.sched.scheduler",
+        "Scheduler",
+        members=("kv_holding_waiting", "max_num_running_reqs", "running", "waiting"),
     ),
     Hook(
         "vllm.v1.core.sched.scheduler",

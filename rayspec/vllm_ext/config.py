@@ -9,7 +9,7 @@ from typing import Any
 __all__ = ["ADDITIONAL_CONFIG_KEY", "STEP_K_ATTRIBUTE", "ExtConfig"]
 
 ADDITIONAL_CONFIG_KEY = "rayspec"
-# On vLLM's ModelRunnerOutput: the K that the worker wants from now on.
+# On vLLM's ModelRunnerOutput: the most that a step's K may be from now on; None is all of it.
 STEP_K_ATTRIBUTE = "rayspec_k"
 
 

@@ -9,19 +9,25 @@ from rayspec.routing.types import K_ARG
 from rayspec.vllm_ext.config import ExtConfig
 from rayspec.vllm_ext.session import DraftingParams
 
-__all__ = ["drafting_params", "link_spec"]
+__all__ = ["asked_k", "drafting_params", "link_spec"]
+
+
+def asked_k(sampling_params: Any) -> int | None:
+    """Read `extra_args["rayspec.k"]` of vLLM's SamplingParams; None is the configured K.
+
+    Anything but a non-negative integer counts as not given: a request is never failed here.
+    """
+    if sampling_params is None:
+        return 0
+    k = (sampling_params.extra_args or {}).get(K_ARG)
+    return None if isinstance(k, bool) or not isinstance(k, int) or k < 0 else k
 
 
 def drafting_params(sampling_params: Any) -> DraftingParams:
-    """Read temperature, seed and `extra_args["rayspec.k"]` of vLLM's SamplingParams.
-
-    Anything but a non-negative integer as K counts as not given: a request is never failed here.
-    """
+    """Read what matters to a draft of vLLM's SamplingParams."""
     if sampling_params is None:
         return DraftingParams(k=0)
-    k = (sampling_params.extra_args or {}).get(K_ARG)
-    if isinstance(k, bool) or not isinstance(k, int) or k < 0:
-        k = None
+    k = asked_k(sampling_params)
     return DraftingParams(k, float(sampling_params.temperature), sampling_params.seed)
 
 

@@ -9,6 +9,7 @@ import pytest
 from vllm import SamplingParams
 from vllm.sampling_params import StructuredOutputsParams
 
+from rayspec.routing.types import K_ARG
 from tests.support.draft_process import DraftProcess
 from tests.support.engines import Engine
 
@@ -132,3 +133,35 @@ def test_two_drafts_share_the_slots(
         assert v2_shards.status()["shards"][1]["drafted"] > shards[1]["drafted"]
     assert [r.tokens for r in results] == expected
     assert [r.tokens for r in alone] == expected
+
+
+def test_the_k_of_a_step_is_what_its_requests_ask_for(
+    v2_shards: Engine, reference: list[tuple[int, ...]], tiny: Path, tmp_path: Path
+) -> None:
+    expected = expect(v2_shards, reference)
+
+    def asking(*ks: int | None) -> list[SamplingParams]:
+        extra = ({} if k is None else {K_ARG: k} for k in ks)
+        return [
+            SamplingParams(temperature=0, max_tokens=16, ignore_eos=True, extra_args=args)
+            for args in extra
+        ]
+
+    options = ("--kind", "model", "--model", str(tiny), "--threads", "1")
+    drafts = [DraftProcess(tmp_path / str(number), *options) for number in range(2)]
+    with drafts[0], drafts[1]:
+        for shard, draft in enumerate(drafts):
+            v2_shards.attach(draft, shard)
+        narrow = v2_shards.run(PROMPTS, asking(1, 1, 0, 1))
+        none = v2_shards.run(PROMPTS, asking(0, 0, 0, 0))
+        before = v2_shards.status()["drafted_per_pos"]
+        mixed = v2_shards.run(PROMPTS, asking(1, 0, None, 2))
+        after = v2_shards.status()["drafted_per_pos"]
+        assert [draft.stats()["mismatches"] for draft in drafts] == [0, 0]
+    for results in (narrow, none, mixed):
+        assert [r.tokens for r in results] == expected
+    # Every place that was verified counts as drafted here, fillers too.
+    assert all(r.drafted <= r.steps for r in narrow)
+    assert sum(r.drafted for r in narrow) > 20
+    assert [r.drafted for r in none] == [0] * len(PROMPTS)
+    assert after[2] > before[2]

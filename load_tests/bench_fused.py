@@ -5,7 +5,8 @@
 Floor: weight bytes that a step reads ÷ measured copy bandwidth. Goal: max(1.5 × floor, 20 µs ×
 layers). Steps run in a CUDA graph on random weights, with `--context` tokens in every row. What a
 kernel costs is what the step gains without it. `--tune` first searches for the best cut of every
-matrix (load_tests/tune_fused.py) and prints lines for `MEASURED` in rayspec/draft/fused/tiles.py.
+matrix (load_tests/tune_fused.py); with `--write` they become rayspec's own, in
+rayspec/draft/fused/measured.py.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from load_tests.shapes import SHAPES, write_shape
-from load_tests.tune_fused import precompile, precompile_steps, tune
+from load_tests.tune_fused import precompile, precompile_steps, tune, write_measured
 from rayspec.draft.fused import FusedLlamaModel, FusedShape
 from rayspec.draft.fused.launch import Options
 from rayspec.draft.fused.plan import FusedPlan
@@ -34,6 +35,7 @@ from rayspec.draft.fused.shape import read_config
 from rayspec.draft.fused.tiles import Tile, TileKey
 
 DEFAULT_SHAPES = ["smollm", "1b", "shallow"]
+MEASURED_FILE = Path(__file__).resolve().parents[1] / "rayspec/draft/fused/measured.py"
 ROLES = ["qkv", "out", "gate_up", "down"]
 
 
@@ -47,6 +49,7 @@ def main() -> None:
         "--plain", action="store_true", help="also time it without programmatic dependent launches"
     )
     parser.add_argument("--tune", action="store_true")
+    parser.add_argument("--write", action="store_true", help="of --tune, into rayspec's source")
     parser.add_argument("--tune-rows", nargs="+", type=int, default=[1, 2, 16, 32])
     parser.add_argument("--tiles", type=Path, help="cuts that an earlier --tune wrote to --out")
     parser.add_argument("--out", type=Path, help="where to write everything as JSON")
@@ -68,6 +71,8 @@ def main() -> None:
         say(f"{report['device']}: copies {bandwidth / 1e12:.2f} TB/s")
         if args.tune:
             tiles |= tune(list(shapes.values()), args.tune_rows, bandwidth, say)
+            if args.write:
+                write_measured(MEASURED_FILE, tiles, report["device"])
         report["tiles"] = [[*key, asdict(tile)] for key, tile in sorted(tiles.items())]
         save(args.out, report)
         for name, path in folders.items():

@@ -170,6 +170,29 @@ def tune(
     return best
 
 
+def write_measured(path: Path, tiles: dict[TileKey, Tile], device: str) -> None:
+    """Write `rayspec/draft/fused/measured.py`; every line says what it is of."""
+    lines = [
+        '"""Cuts of matrices that were measured; written by `load_tests/bench_fused.py --tune'
+        ' --write`."""',
+        "",
+        "from __future__ import annotations",
+        "",
+        "from typing import Final",
+        "",
+        "from rayspec.draft.fused.tiles import Tile, TileKey",
+        "",
+        '__all__ = ["MEASURED"]',
+        "",
+        f"# On an {device}: (role, outputs, inputs, padded rows).",
+        "MEASURED: Final[dict[TileKey, Tile]] = {",
+    ]
+    for (role, outputs, inputs, rows), tile in sorted(tiles.items()):
+        cut = f"Tile({tile.bn}, {tile.bk}, {tile.split}, {tile.warps}, {tile.stages})"
+        lines.append(f'    ("{role}", {outputs}, {inputs}, {rows}): {cut},')
+    path.write_text("\n".join([*lines, "}", ""]))
+
+
 def _seconds(key: TileKey, tile: Tile, weights: torch.Tensor) -> float:
     first = launch_of(key, tile, weights[0], Options(pdl=True, hints=True))
     launches = [replace(first, matrix=Matrix(weight, None)) for weight in weights]

@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import torch
 
 from rayspec.draft.fused.launch import launch_options
+from rayspec.draft.fused.measured import MEASURED
 from rayspec.draft.fused.plan import FusedPlan
 from rayspec.draft.fused.prefill import Cache, prefill_chunk
 from rayspec.draft.fused.rope import rope_tables
@@ -92,7 +93,7 @@ class FusedLlamaModel:
         self.cache: Cache = ()
         self.cos = self.sin = torch.empty(0)
         self._config = config
-        self._tiles = dict(tiles or {})
+        self._tiles = MEASURED | dict(tiles or {})
         logger.info("fused draft: %s, %.2f GB a step", self.shape, self.weight_bytes / 1e9)
 
     @classmethod

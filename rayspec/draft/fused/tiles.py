@@ -1,4 +1,4 @@
-"""How each matrix is cut into programs: measured where there is a measurement, else by rule."""
+"""How each matrix is cut into programs, by rule; `measured` has those that were measured."""
 
 from __future__ import annotations
 
@@ -29,10 +29,6 @@ class Tile:
     stages: int = 4
 
 
-# Filled from `load_tests/bench_fused.py --tune`.
-MEASURED: Final[dict[TileKey, Tile]] = {}
-
-
 def padded_rows(rows: int) -> int:
     """Return the rows of a tile that holds `rows`: few exactly, more as tensor cores want them."""
     size = 1 << (rows - 1).bit_length()
@@ -45,9 +41,6 @@ def choose_tile(role: Role, outputs: int, inputs: int, rows: int, processors: in
     By rule, every processor gets two programs where the matrix is large enough, because one
     program alone does not keep enough loads in flight.
     """
-    measured = MEASURED.get((role, outputs, inputs, rows))
-    if measured is not None:
-        return measured
     if rows > _MOST_ROWS_IN_REGISTERS:
         return _wide(role, outputs, inputs, rows, processors)
     bk = min(_ceil_power(inputs), 512)

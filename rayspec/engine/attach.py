@@ -10,23 +10,26 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from rayspec.background import BackgroundTask
 from rayspec.errors import LinkRefused
 from rayspec.link.protocol import Hello
 from rayspec.link.ticket import Ticket
 
-__all__ = ["AttachLoop"]
+__all__ = ["AttachLoop", "DraftCalls"]
 
 logger = logging.getLogger(__name__)
 
-# A worker is asked for its state this often, in seconds: the longest a detached lane stays
-# detached once a draft is there, and far rarer than a decoding step.
+# The loop looks this often, in seconds: the longest a lane that is known to be detached stays so
+# once a draft is there.
 POLL_S = 0.5
-# While it is attached, too: a vLLM worker that was asked anything spins for a second afterwards, so
-# one that is asked more often than that never rests (vLLM 0.32, shm_broadcast's `busy_loop_s`).
-ATTACHED_POLL_S = 3.0
+# A worker that works is asked for its state this often, far more rarely than it steps.
+WORKING_POLL_S = 1.0
+# A worker that rests is not asked at all, because a vLLM worker that was asked anything spins for a
+# second afterwards (vLLM 0.32, shm_broadcast's `busy_loop_s`). Its draft is asked instead.
+RESTING_POLL_S = 3.0
+DRAFT_TIMEOUT_S = 2.0
 # After a refusal only a new draft version can help, so asking more often is noise.
 REFUSED_RETRY_S = 10.0
 # A draft deployment without replicas keeps a call waiting.
@@ -34,26 +37,42 @@ TICKET_TIMEOUT_S = 10.0
 _ATTACHABLE = ("detached", "refused")
 
 
-class AttachLoop:
-    """Polls the worker and attaches one shard of it; holds the newest worker status.
+class DraftCalls(Protocol):
+    """What is asked of a shard's draft deployment."""
 
-    `hello(epoch)` describes the target, `request_ticket(hello)` asks the shard's draft deployment,
-    and `worker(method, *args)` calls the target's first worker.
+    def attach(self, hello: Hello) -> Awaitable[Ticket]:
+        """Admit the target."""
+
+    def holds(self, link_id: str) -> Awaitable[bool]:
+        """Return whether the target that joined with a ticket is still there."""
+
+
+class AttachLoop:
+    """Attaches one shard of a target whenever it has no draft; holds the newest worker status.
+
+    `hello(epoch)` describes the target, `worker(method, *args)` calls its first worker, and
+    `steps()` counts the engine's steps: without any since the worker was last asked, only the draft
+    can have changed.
     """
 
     def __init__(
         self,
         hello: Callable[[int], Hello],
-        request_ticket: Callable[[Hello], Awaitable[Ticket]],
+        draft: DraftCalls,
         worker: Callable[..., Awaitable[Any]],
+        steps: Callable[[], int],
         shard: int = 0,
     ) -> None:
         self._hello = hello
-        self._request_ticket = request_ticket
+        self._draft = draft
         self._worker = worker
+        self._steps = steps
         self._shard = shard
         self._task = BackgroundTask(self._run)
         self._epoch = 0
+        self._link_id = ""  # of the newest ticket
+        self._seen: int | None = None  # steps when the worker was last asked; None: ask it
+        self._worker_due = self._draft_due = 0.0
         self._complaint: str | None = None
         self.status: Mapping[str, Any] = {}
 
@@ -80,26 +99,50 @@ class AttachLoop:
         while True:
             pause = POLL_S
             try:
-                self.status = await self._worker("rayspec_status")
-                if self.attached:
-                    pause = ATTACHED_POLL_S
-                elif self._state() in _ATTACHABLE:
-                    pause = await self._try_attach()
+                pause = await self._look()
             except Exception:
-                logger.exception("cannot ask the target's worker for its link")
+                logger.exception("cannot look after the target's link")
             await asyncio.sleep(pause)
+
+    async def _look(self) -> float:
+        """Ask whom it takes to know the link's state; return how long to wait before the next."""
+        if await self._unknown():
+            steps = self._steps()
+            self.status = await self._worker("rayspec_status")
+            self._seen = None if self._state() == "attaching" else steps
+            now = asyncio.get_running_loop().time()
+            self._worker_due, self._draft_due = now + WORKING_POLL_S, now + RESTING_POLL_S
+        return await self._try_attach() if self._state() in _ATTACHABLE else POLL_S
+
+    async def _unknown(self) -> bool:
+        """Whether only the worker can tell how the link is by now."""
+        if self._seen is None:
+            return True
+        now = asyncio.get_running_loop().time()
+        if self._seen != self._steps():
+            return now >= self._worker_due
+        # A worker that took no step can only have lost its draft: it attaches by our call alone.
+        if not self.attached or now < self._draft_due:
+            return False
+        self._draft_due = now + RESTING_POLL_S
+        try:
+            held = await asyncio.wait_for(self._draft.holds(self._link_id), DRAFT_TIMEOUT_S)
+        except Exception:
+            return True  # gone or hung, which the worker sees for itself
+        return not held
 
     async def _try_attach(self) -> float:
         """Attach once; return how long to wait before the next look."""
         self._epoch += 1
         try:
             ticket = await asyncio.wait_for(
-                self._request_ticket(self._hello(self._epoch)), TICKET_TIMEOUT_S
+                self._draft.attach(self._hello(self._epoch)), TICKET_TIMEOUT_S
             )
         except Exception as error:
             return self._complain(error)
         self._complaint = None
         logger.info("attaching to draft %d at %s:%d", self._shard, ticket.host, ticket.control_port)
+        self._link_id, self._seen = ticket.link_id, None
         await self._worker("rayspec_attach", ticket, self._shard)
         return POLL_S
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,8 @@ from rayspec.engine.attach import AttachLoop
 from rayspec.engine.cpu import CpuShare, bind_cores
 from rayspec.engine.launch import plain_args, speculative_args
 from rayspec.engine.messages import Begin, Call, End
+from rayspec.link.protocol import Hello
+from rayspec.link.ticket import Ticket
 from rayspec.models.fetch import resolve
 from rayspec.routing import EngineSnapshot, Lane
 from rayspec.telemetry import logs
@@ -130,7 +132,13 @@ class SpeculativeTarget(PlainTarget):
         await super().__init__(spec, cpus)
         handles: Sequence[Any] = drafts
         self._attach = [
-            AttachLoop(self._serving.hello, draft.attach.remote, self._serving.worker, shard)
+            AttachLoop(
+                self._serving.hello,
+                _Draft(draft),
+                self._serving.worker,
+                lambda: self._serving.stats().steps,
+                shard,
+            )
             for shard, draft in enumerate(handles)
         ]
         REGISTRY.register(LinkCollector(lambda: self._attach[0].status))
@@ -144,3 +152,18 @@ class SpeculativeTarget(PlainTarget):
     def attached(self) -> bool:
         """Whether a draft answers this engine, for at least some of its sequences."""
         return any(loop.attached for loop in self._attach)
+
+
+class _Draft:
+    """A draft deployment, whose methods are called on its one replica."""
+
+    def __init__(self, handle: Any) -> None:
+        self._handle = handle
+
+    def attach(self, hello: Hello) -> Awaitable[Ticket]:
+        ticket: Awaitable[Ticket] = self._handle.attach.remote(hello)
+        return ticket
+
+    def holds(self, link_id: str) -> Awaitable[bool]:
+        held: Awaitable[bool] = self._handle.holds.remote(link_id)
+        return held

@@ -107,6 +107,16 @@ def test_a_ticket_is_good_once(server: DraftServer) -> None:
     target.link.close()
 
 
+def test_a_draft_knows_which_targets_it_holds(server: DraftServer) -> None:
+    ticket = server.admit(HELLO)
+    assert not server.holds(ticket.link_id)
+    target = Target()
+    target.attach(ticket)
+    wait_until(lambda: server.holds(ticket.link_id), "the target")
+    target.link.close()
+    wait_until(lambda: not server.holds(ticket.link_id), "its end")
+
+
 def test_tickets_expire() -> None:
     server = draft_server(CountingDrafter(), join_timeout_s=0.01)
     ticket = server.admit(HELLO)

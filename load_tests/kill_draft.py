@@ -52,8 +52,9 @@ class Drill:
 class Load:
     """`concurrency` streams at a time, until stopped; a stream that began is finished."""
 
-    def __init__(self, client: Client, concurrency: int) -> None:
+    def __init__(self, client: Client, concurrency: int, wish: str = "on") -> None:
         self._client = client
+        self._wish = wish
         self._stopping = False
         self._numbers: Iterator[int] = _cycle(len(client.prompts))
         self.replies: list[Reply] = []
@@ -61,7 +62,7 @@ class Load:
 
     async def _worker(self) -> None:
         while not self._stopping:
-            self.replies.append(await self._client.stream(next(self._numbers)))
+            self.replies.append(await self._client.stream(next(self._numbers), self._wish))
 
     async def stop(self) -> None:
         """Let the streams that have begun finish, and begin no other."""

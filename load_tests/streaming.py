@@ -24,6 +24,8 @@ class Reply:
     finish_reason: str | None = None
     done: bool = False
     failure: str | None = None
+    told: bool = False  # the failure is an error that the application itself answered
+    lane: str = ""
     times: list[float] = field(default_factory=list)
 
     @property
@@ -88,8 +90,11 @@ class Client:
         }
         try:
             async with self._http.stream("POST", "/v1/chat/completions", json=body) as response:
+                reply.lane = response.headers.get("x-rayspec-lane", "")
                 if response.status_code != 200:
-                    reply.failure = f"status {response.status_code}: {await response.aread()!r}"
+                    said = await response.aread()
+                    reply.failure = f"status {response.status_code}: {said!r}"
+                    reply.told = b'"error"' in said
                     return reply
                 async for line in response.aiter_lines():
                     if line.startswith("data: "):
@@ -118,7 +123,7 @@ def read_event(reply: Reply, data: str) -> None:
         return
     event = json.loads(data)
     if "error" in event:
-        reply.failure = json.dumps(event["error"])
+        reply.failure, reply.told = json.dumps(event["error"]), True
         return
     if event.get("usage"):
         reply.tokens = event["usage"]["completion_tokens"]

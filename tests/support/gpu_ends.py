@@ -6,6 +6,8 @@ sockets, and without a process scheduler on the device the two take turns, so no
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 __all__ = ["DEADLINE_S", "draft_environment", "target_environment"]
@@ -22,7 +24,10 @@ def target_environment() -> dict[str, str]:
 
 def draft_environment() -> dict[str, str]:
     """Return what a process with the draft's end needs; its device is `cuda:0` either way."""
-    return {"CUDA_VISIBLE_DEVICES": "1"} if _two() else _as_host("draft")
+    if not _two():
+        return _as_host("draft")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "0,1").split(",")
+    return {"CUDA_VISIBLE_DEVICES": visible[1]}
 
 
 def _two() -> bool:

@@ -8,10 +8,15 @@ VENV ?= .venv
 LOCK ?= cpu
 # What `make serve` runs.
 APP ?= deployments/app.yaml
+# What `make load` runs against HOST, and where its results go: answers short enough for a laptop.
+HOST ?= http://127.0.0.1:8000
+OUT ?= build/load
+LOAD ?= --steps 1,2,4,8,16 --step-seconds 20 --warm-up 10 --prompt-scale 0.3 --output-scale 0.2
 
 BIN := $(abspath $(VENV))/bin
 INSTALLED := $(VENV)/.installed-$(LOCK)
 INSTALLED_DEV := $(VENV)/.installed-dev
+INSTALLED_LOAD := $(VENV)/.installed-load
 
 # Start-up imports a great deal: without bytecode on disk it takes twice as long.
 unexport PYTHONDONTWRITEBYTECODE
@@ -19,7 +24,7 @@ export PATH := $(BIN):$(PATH)
 export RAY_USAGE_STATS_ENABLED ?= 0
 export VLLM_NO_USAGE_STATS ?= 1
 
-.PHONY: help install models serve test lint clean
+.PHONY: help install models serve load test lint clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | expand -t 10
@@ -34,13 +39,22 @@ $(INSTALLED_DEV): requirements/dev.txt $(INSTALLED)
 	scripts/install $(VENV) requirements/dev.txt
 	touch $@
 
+$(INSTALLED_LOAD): requirements/load.txt $(INSTALLED)
+	scripts/install $(VENV) requirements/load.txt
+	touch $@
+
 models: $(INSTALLED) ## Fetch the models that APP names
 	rayspec models fetch --for $(APP)
 
 serve: models ## Install, fetch the model, serve APP on port 8000 until Ctrl-C
 	serve run $(APP)
 
-test: $(INSTALLED_DEV) models ## Install, fetch the model, run all tests
+load: $(INSTALLED_LOAD) ## Load what serves at HOST with all classes, write OUT/report.html
+	python -m locust -f load_tests/locustfile.py --headless --only-summary --host $(HOST) \
+		--label routed --result $(OUT)/routed.json $(LOAD)
+	python load_tests/report.py $(OUT)/routed.json --out $(OUT)/report.html
+
+test: $(INSTALLED_DEV) $(INSTALLED_LOAD) models ## Install, fetch the model, run all tests
 	python -m pytest -q
 
 lint: $(INSTALLED_DEV) ## Check style, format, types and docs/structure.md

@@ -99,6 +99,27 @@ class AnnouncedPath(HostPath):
         return self._met.popleft() if self._met else None
 
 
+class DevicePath(AnnouncedPath):
+    """Frames that are there on the device before the host has noticed, if `noticed` is unset."""
+
+    noticed = True
+
+    def poll(self) -> Arrival | None:
+        return super().poll() if self.noticed else None
+
+
+class SlowPieces:
+    """Holds back the news that a piece of prefill is written, as if the device still worked."""
+
+    def __init__(self, engine: RoundsEngine) -> None:
+        self._prefiller = engine._prefiller
+        self._take_done = self._prefiller.take_done
+        self._prefiller.take_done = lambda: None  # type: ignore[method-assign]
+
+    def end(self) -> None:
+        self._prefiller.take_done = self._take_done  # type: ignore[method-assign]
+
+
 class Rig:
     """An engine over a `HashModel`, and the loop's turns without its thread."""
 
@@ -175,13 +196,14 @@ class Target:
         self.shape = FrameShape(self.hello.slots, self.hello.k_max)
         self.control, self.transport = FakeControl(), FakeTransport()
         q_size = (self.hello.slots, self.hello.k_max, 2 * self.hello.q_top)
-        path = (AnnouncedPath if rig.announced else HostPath)(
+        path = (DevicePath if rig.announced else HostPath)(
             self.transport,
             self.shape,
             q_size if self.hello.q_mode == "sparse" else None,
             rig.model.device,
         )
         control: Any = self.control
+        self.path: Any = path
         self.rig = rig
         self.peer = DevicePeer(control, path, self.hello, rig.engine, rig.counters)
         self.gens = 0

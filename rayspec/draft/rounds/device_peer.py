@@ -40,6 +40,15 @@ class _Frame:
 
 
 @dataclass(frozen=True, slots=True)
+class _Posted:
+    """A frame that is being received, without a round so far."""
+
+    told: Announce
+    frame: torch.Tensor  # [S + 1, W] int32
+    received: Any  # event
+
+
+@dataclass(frozen=True, slots=True)
 class _Ahead:
     """A round that waits on the device for its frame."""
 
@@ -73,6 +82,7 @@ class DevicePeer(PeerBase):
         self._frames: deque[_Frame] = deque()
         self._rounds: deque[Round] = deque()
         self._newest = 0  # step that arrived
+        self._posted: _Posted | None = None
         self._ahead: _Ahead | None = None
 
     @property
@@ -96,7 +106,8 @@ class DevicePeer(PeerBase):
 
         Whatever the device is given for any target after that waits for this frame.
         """
-        told, target = self._path.due(), self._target
+        posted, target = self._posted, self._target
+        told = self._path.due() if posted is None else posted.told
         if told is None or target is None or self._frames or self._rounds:
             return False
         if told.cseq_required > self._cseq or not self._engine.can_run:
@@ -106,16 +117,19 @@ class DevicePeer(PeerBase):
         place = self._path.place() if told.k_want else None
         if told.k_want and place is None:
             return False
-        frame, received = self._path.post()
-        started = self._run(target, frame, place, told.rows, told.k_want, received)
+        if posted is None:
+            posted = _Posted(told, *self._path.post())
+        self._posted = None
+        started = self._run(target, posted.frame, place, told.rows, told.k_want, posted.received)
         self._ahead = _Ahead(started, place, told)
         return True
 
     def receive(self) -> bool:
         """Receive the next frame that was announced; False if there is none."""
-        if self._path.due() is None:
+        told = self._path.due()
+        if told is None:
             return False
-        self._path.post()
+        self._posted = _Posted(told, *self._path.post())
         return True
 
     def cut(self) -> None:
@@ -125,7 +139,7 @@ class DevicePeer(PeerBase):
     def let_go(self) -> bool:
         """Free the target's slots; its buffers are in use until its last round has ended."""
         self.mirror.clear()
-        self._ahead = None  # its wait was cut
+        self._posted = self._ahead = None  # what waited was cut
         self._reap()
         if self._rounds:
             return False
@@ -151,6 +165,7 @@ class DevicePeer(PeerBase):
             self._newest = step
             self._counters.frames += 1
             frame = _Frame(arrival, step, cseq_required, active, k_want, seen)
+            self._posted = None
             ahead, self._ahead = self._ahead, None
             if ahead is None:
                 self._frames.append(frame)

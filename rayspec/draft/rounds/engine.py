@@ -118,6 +118,7 @@ class RoundsEngine:
     def add(self, target: TargetSlots, sequence: DraftSequence) -> None:
         """A sequence begins; it waits when no row is free, or is too long to draft at all."""
         self._seats.add(target, sequence)
+        self._prefiller.came()
         self._unsettled = True
 
     def drop(self, target: TargetSlots, sequence: DraftSequence) -> None:
@@ -206,8 +207,13 @@ class RoundsEngine:
 
     @property
     def busy(self) -> bool:
-        """Whether the device works on something whose end is to be noticed."""
-        return bool(self._rounds) or self._prefiller.current is not None
+        """Whether the device works on something whose end is to be noticed, or is about to."""
+        return bool(self._rounds) or self._prefiller.current is not None or self._unsettled
+
+    @property
+    def readies(self) -> bool:
+        """Whether prefill soon lets sequences draft: a round launched by now would not know it."""
+        return self._prefiller.readies
 
     @property
     def waiting_since(self) -> float | None:
@@ -235,7 +241,7 @@ class RoundsEngine:
                 return False
             self.counters.pieces += 1
             self._take_piece(piece)
-        if not self._unsettled:
+        if not self._unsettled or prefiller.gathering:
             return False
         self._unsettled = False
         rows = self._seats.rows

@@ -143,13 +143,17 @@ class RoundsLoop(Loop[DevicePeer]):
     def _expect(self, peers: list[DevicePeer]) -> bool:
         """Receive what is announced, and launch the round of the only target that has sequences.
 
-        With more than one the others' rounds would wait for that frame, too.
+        With more than one the others' rounds would wait for that frame, too. What is prefilled
+        while a round waits drafts in the next one only: where that is to be expected soon, the
+        frame alone is received, and its round launched when the prefill or the frame is there.
         """
         live = [peer for peer in peers if len(peer.mirror)]
+        ready = not self._engine.readies
         moved = False
         for peer in peers:
             try:
-                moved |= peer.look_ahead() if live == [peer] else peer.receive()
+                ahead = ready and live == [peer]
+                moved |= peer.look_ahead() if ahead else peer.receive()
             except Exception as error:
                 self._give_up(peer, error)
         return moved

@@ -13,6 +13,7 @@ import logging
 import queue
 import sys
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -32,6 +33,11 @@ logger = logging.getLogger(__name__)
 # A row whose target wants no drafts for now is this far behind at least before it is prefilled.
 _LEAST_UNASKED: Final = 32
 _SWITCH_S: Final = 200e-6
+# The requests of a target's step are told one after the other, and two pieces for them take twice
+# as long as one.
+_GATHER_S: Final = 300e-6
+# A round makes up for this many tokens.
+_ROUND_TOKENS: Final = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -42,6 +48,11 @@ class Part:
     start: int
     end: int
     dropped: bool = False  # the row's sequence left meanwhile
+
+    @property
+    def readies(self) -> bool:
+        """Whether its row can draft as soon as it is published."""
+        return not self.dropped and self.row.length - self.end <= _ROUND_TOKENS
 
 
 @dataclass(slots=True, eq=False)
@@ -75,7 +86,7 @@ def next_piece(rows: Sequence[Row], most: int) -> Piece | None:
 
 
 def _is_due(row: Row) -> bool:
-    least = 2 if row.owner.k_want and row.sequence.k else _LEAST_UNASKED
+    least = _ROUND_TOKENS if row.owner.k_want and row.sequence.k else _LEAST_UNASKED
     behind = row.behind and row.length - row.filled > least
     return behind and not row.broken and row.length <= min(row.limit, row.owner.max_len)
 
@@ -95,6 +106,7 @@ class Prefiller:
         self._jobs: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stream: Any = None
+        self._came = -_GATHER_S  # when the newest sequence did
         # A token is in two lists of a piece, and a sequence in three.
         words = 5 * most + 1
         self._staging = Staging(2 * words, model.device)
@@ -116,6 +128,22 @@ class Prefiller:
             self._thread.start()
         else:
             self._warm_up()
+
+    def came(self) -> None:
+        """A sequence begins, and more may follow at once."""
+        self._came = time.perf_counter()
+
+    @property
+    def gathering(self) -> bool:
+        """Whether the next piece had better wait a moment for more sequences."""
+        return time.perf_counter() - self._came < _GATHER_S
+
+    @property
+    def readies(self) -> bool:
+        """Whether the end of the piece under way, or of the one to come, lets sequences draft."""
+        if self.current is None:
+            return self.gathering
+        return any(part.readies for part in self.current.parts)
 
     def submit(self, piece: Piece, after: Any) -> None:
         """Begin a piece once the event `after`, if any, is reached; there is one at a time."""

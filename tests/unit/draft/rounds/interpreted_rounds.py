@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,7 @@ from rayspec.link.protocol import T2D, Announce, Nack, StepRow
 from tests.support import link_rig
 from tests.support.hash_model import HashModel, greedy_chain
 from tests.support.link_rig import SPEC
-from tests.support.rounds_rig import VOCAB, Rig, random_run
+from tests.support.rounds_rig import VOCAB, Rig, SlowPieces, random_run
 
 PROMPT = [5, 6, 7, 8, 9, 10, 11, 12, 13]
 
@@ -246,6 +247,77 @@ def test_rounds_are_launched_ahead_of_the_frames_of_a_single_target() -> None:
     # With two of them no round waits for the other target's frame.
     assert rig.engine.stats().rounds_ahead <= 5
     rig.close()
+
+
+def test_no_round_ahead_misses_what_is_about_to_be_prefilled() -> None:
+    rig = Rig(announced=True)
+    target = rig.target()
+    target.begin(0, PROMPT)
+    target.step(s0=[1])
+    ahead = rig.engine.stats().rounds_ahead
+    target.begin(1, PROMPT[2:])
+    pieces = SlowPieces(rig.engine)
+    while rig.engine._prefiller.current is None:
+        rig.turn()
+    # The frame is announced while the piece runs: its receive is posted, and no round behind it.
+    target.path.noticed = False
+    target.tell(4, {0: [2], 1: [3]})
+    while rig.turn():
+        pass
+    assert target.peer._posted is not None
+    assert rig.engine.stats().rounds_ahead == ahead
+    # With the end of the piece there is a round for that frame after all, and it knows of it.
+    pieces.end()
+    while rig.turn():
+        pass
+    assert rig.engine.stats().rounds_ahead == ahead + 1
+    target.path.noticed = True
+    rig.settle()
+    assert [len(drafts) for drafts in target.take(ready=True).values()] == [4, 4]
+    rig.close()
+
+
+def test_a_frame_is_not_held_up_by_prefill() -> None:
+    rig = Rig(announced=True)
+    target = rig.target()
+    target.begin(0, PROMPT)
+    target.step(s0=[1])
+    target.begin(1, PROMPT[2:])
+    pieces = SlowPieces(rig.engine)
+    while rig.engine._prefiller.current is None:
+        rig.turn()
+    target.tell(4, {0: [2], 1: [3]})
+    while rig.turn():
+        pass
+    assert [len(drafts) for drafts in target.take(ready=False).values()] == [4, 0]
+    # A piece that makes nobody ready is nothing to wait for.
+    target.end(1)
+    target.tell(4, {0: [4]})
+    ahead = rig.engine.stats().rounds_ahead
+    while rig.turn():
+        pass
+    assert rig.engine.stats().rounds_ahead == ahead + 1
+    assert len(target.take(ready=True)[0]) == 4
+    pieces.end()
+    rig.close()
+
+
+def test_what_begins_together_is_prefilled_in_one_piece(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [0.0]
+    clock = SimpleNamespace(perf_counter=lambda: now[0])
+    monkeypatch.setattr("rayspec.draft.rounds.prefill.time", clock)
+    target = rig.target()
+    for slot in range(3):
+        target.begin(slot, [*PROMPT, slot])
+        while rig.turn():
+            now[0] += 20e-6
+    assert rig.engine.busy  # the loop looks again soon
+    now[0] += 300e-6
+    rig.settle()
+    assert rig.engine.stats().prefill_pieces == 1
+    assert rig.model.prefilled >= 3 * len(PROMPT)
 
 
 def test_a_frame_that_is_not_what_was_announced_ends_the_link() -> None:

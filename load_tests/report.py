@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a script
     sys.path.insert(0, str(ROOT))
 
-from load_tests.traffic.compare import FASTER, Comparison  # noqa: E402
+from load_tests.traffic.compare import ENOUGH, FASTER, Comparison  # noqa: E402
 from load_tests.traffic.figures import classes_plot, overview_plot  # noqa: E402
 from load_tests.traffic.result import read_result  # noqa: E402
 
@@ -54,6 +54,7 @@ def render(comparison: Comparison) -> str:
     }
     return environment.from_string(PAGE.read_text(encoding="utf-8")).render(
         c=comparison,
+        enough=ENOUGH,
         slo=any(any(result["slo"].values()) for result in results),
         overview=overview_plot(comparison),
         tpot=classes_plot(comparison, "tpot_ms", "ms"),

@@ -8,10 +8,13 @@ from typing import Any
 
 from load_tests.traffic.result import ALL
 
-__all__ = ["FASTER", "Comparison", "Gain", "Run"]
+__all__ = ["ENOUGH", "FASTER", "Comparison", "Gain", "Run"]
 
 FASTER = 1.05
 """Less than 5 % is told as no difference: steps of two runs differ by that without a cause."""
+
+ENOUGH = 5
+"""Medians of fewer answers are not compared."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +101,13 @@ class Comparison:
         """Return a class's gain at a step, from medians."""
 
         def ratio(figure: str) -> float | None:
-            before, after = (r.value(step, figure, workload) for r in (self.baseline, run))
+            pair = (self.baseline, run)
+            if any((r.value(step, f"{figure}.count", workload) or 0) < ENOUGH for r in pair):
+                return None
+            before, after = (r.value(step, f"{figure}.p50", workload) for r in pair)
             return before / after if before and after else None
 
-        return Gain(workload, step, ratio("e2e_ms.p50"), ratio("tpot_ms.p50"))
+        return Gain(workload, step, ratio("e2e_ms"), ratio("tpot_ms"))
 
     def gains(self, run: Run) -> Iterator[tuple[str, list[Gain]]]:
         """Yield each class, and all of them, with the gains of a run at every step."""

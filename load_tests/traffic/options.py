@@ -44,7 +44,11 @@ def _checked(read: Callable[[str], object]) -> Callable[[str], str]:
 
 
 def _positive(text: str) -> float:
-    (value,) = numbers(text)
+    """Return one number greater than 0; what the web UI hands back is made a float there."""
+    try:
+        (value,) = numbers(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: a number greater than 0") from None
     return value
 
 

@@ -34,8 +34,9 @@ logger = logging.getLogger(__name__)
 _LEAST_UNASKED: Final = 32
 _SWITCH_S: Final = 200e-6
 # The requests of a target's step are told one after the other, and two pieces for them take twice
-# as long as one.
+# as long as one. Those that keep coming are not waited for.
 _GATHER_S: Final = 300e-6
+_GATHER_MOST_S: Final = 1e-3
 # A round makes up for this many tokens.
 _ROUND_TOKENS: Final = 2
 
@@ -106,7 +107,8 @@ class Prefiller:
         self._jobs: queue.SimpleQueue[Piece | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
         self._stream: Any = None
-        self._came = -_GATHER_S  # when the newest sequence did
+        # When the newest sequence did, and the first of those that came with it.
+        self._came = self._first = -_GATHER_MOST_S
         # A token is in two lists of a piece, and a sequence in three.
         words = 5 * most + 1
         self._staging = Staging(2 * words, model.device)
@@ -131,12 +133,16 @@ class Prefiller:
 
     def came(self) -> None:
         """A sequence begins, and more may follow at once."""
-        self._came = time.perf_counter()
+        now = time.perf_counter()
+        if now - self._came >= _GATHER_S:
+            self._first = now
+        self._came = now
 
     @property
     def gathering(self) -> bool:
         """Whether the next piece had better wait a moment for more sequences."""
-        return time.perf_counter() - self._came < _GATHER_S
+        now = time.perf_counter()
+        return now - self._came < _GATHER_S and now - self._first < _GATHER_MOST_S
 
     @property
     def readies(self) -> bool:

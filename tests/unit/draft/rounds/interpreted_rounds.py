@@ -318,6 +318,14 @@ def test_what_begins_together_is_prefilled_in_one_piece(
     rig.settle()
     assert rig.engine.stats().prefill_pieces == 1
     assert rig.model.prefilled >= 3 * len(PROMPT)
+    # Those that keep coming are not waited for.
+    for turn in range(9):
+        target.end(turn % 3)
+        target.begin(turn % 3, [turn, *PROMPT])
+        rig.turn()
+        rig.turn()
+        now[0] += 200e-6
+    assert rig.engine.stats().prefill_pieces > 1
 
 
 def test_a_frame_that_is_not_what_was_announced_ends_the_link() -> None:

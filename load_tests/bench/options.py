@@ -60,6 +60,7 @@ def _settings(args: argparse.Namespace, acceptances: tuple[float, ...]) -> Setti
         acceptance_k=args.acceptance_k,
         ks=tuple(sorted(args.k)),
         colocated_ks=tuple(sorted(args.colocated_k or args.k)),
+        ngram_ks=tuple(sorted(args.ngram_k or args.k)),
         temperatures=tuple(args.temperature),
         target_shape="tiny" if args.tiny else args.target_shape,
         draft_shapes=("tiny",) if args.tiny else tuple(args.draft_shape),
@@ -101,6 +102,7 @@ def _parser(description: str) -> argparse.ArgumentParser:
     add("--acceptance-k", type=int, default=5, help="drafts a step that --acceptance is said of")
     add("--k", nargs="+", type=int, default=[5], help="drafts a step; the best is reported")
     add("--colocated-k", nargs="+", type=int, help="of vLLM's co-located drafts (default: --k)")
+    add("--ngram-k", nargs="+", type=int, help="of vLLM's n-gram drafts (default: --k)")
     add("--temperature", nargs="+", type=float, default=[0.0], help="(default: 0)")
     add("--target-shape", default="8b", help="8b, 32b, 70b")
     add("--draft-shape", nargs="+", default=["1b"], help="1b, smollm, shallow; real: or a folder")

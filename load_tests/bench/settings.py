@@ -26,6 +26,7 @@ class Settings:
     acceptance_k: int
     ks: tuple[int, ...]
     colocated_ks: tuple[int, ...]
+    ngram_ks: tuple[int, ...]
     temperatures: tuple[float, ...]
     target_shape: str
     draft_shapes: tuple[str, ...]
@@ -88,7 +89,7 @@ class Settings:
         """Room for prompt, answer and the drafts beyond its end, in whole blocks."""
         return (
             -(
-                -(self.input_tokens + self.output_tokens + max(self.ks + self.colocated_ks) + 1)
+                -(self.input_tokens + self.output_tokens + max(self.ks + self.colocated_ks + self.ngram_ks) + 1)
                 // 64
             )
             * 64
@@ -114,7 +115,7 @@ class Settings:
             elif system == "rayspec":
                 made.append(Variant(system, max(self.ks)))
             elif system == "ngram":
-                made.extend(Variant(system, k) for k in self.ks)
+                made.extend(Variant(system, k) for k in self.ngram_ks)
             else:
                 made += [
                     Variant(system, k, name)

@@ -87,13 +87,8 @@ class Settings:
     @property
     def max_model_len(self) -> int:
         """Room for prompt, answer and the drafts beyond its end, in whole blocks."""
-        return (
-            -(
-                -(self.input_tokens + self.output_tokens + max(self.ks + self.colocated_ks + self.ngram_ks) + 1)
-                // 64
-            )
-            * 64
-        )
+        drafts = max(self.ks + self.colocated_ks + self.ngram_ks)
+        return -(-(self.input_tokens + self.output_tokens + drafts + 1) // 64) * 64
 
     def probability(self, acceptance: float) -> float:
         """Return how likely a draft is accepted: `acceptance` is of steps of `acceptance_k`."""

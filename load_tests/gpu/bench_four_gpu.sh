@@ -37,8 +37,8 @@ for part in "${parts[@]}"; do
   case $part in
     8b)
       bench 8b --target-devices 0 --draft-device cuda:1 --plain-devices 1 --ngram-devices 1 \
-        --draft-shape 1b shallow --acceptance 2 3 4 --k 3 5 --colocated-k 3 --ngram-k 3 --output-tokens 96 \
-        --systems plain rayspec colocated ngram
+        --draft-shape 1b shallow --acceptance 2 3 4 --k 3 5 --colocated-k 3 --ngram-k 3 \
+        --output-tokens 96 --systems plain rayspec colocated ngram
       ;;
     32b)
       bench 32b --target-shape 32b --target-devices 2 --draft-device cuda:3 --plain-devices 3 \
@@ -52,8 +52,8 @@ for part in "${parts[@]}"; do
     real)
       bench real --acceptance real --target-devices 2 --draft-device cuda:3 --plain-devices 3 \
         --ngram-devices 3 --draft-shape "${DRAFT:-shallow}" --batch 1 4 8 32 --temperature 0 1 \
-        --sampling sparse --k 3 5 --colocated-k 3 --ngram-k 3 --output-tokens 96 \
-        --systems plain rayspec colocated ngram
+        --sampling sparse --k 3 5 --colocated-k 3 --ngram-k 3 \
+        --output-tokens 96 --systems plain rayspec colocated ngram
       ;;
     70b)
       bench 70b --target-shape 70b --tp 2 --target-devices 0 1 --draft-device cuda:2 \

@@ -64,7 +64,7 @@ def _panel(
     axes.set_xticks(range(len(names)), names, fontsize=8, rotation=0 if len(names) < 9 else 60)
     axes.set_xlabel(unit, fontsize=8)
     axes.tick_params(labelsize=8)
-    axes.set_ylim(bottom=0)
+    axes.set_ylim(0, axes.get_ylim()[1])  # from 0, with the margin above
     axes.set_xlim(-0.3, len(names) - 0.7)
     axes.grid(axis="y", color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)

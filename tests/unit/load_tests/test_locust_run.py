@@ -72,19 +72,3 @@ def test_nothing_listens(tmp_path: Path) -> None:
     assert "nothing serves at http://127.0.0.1:9" in done.stderr
     assert "make serve" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.parametrize(
-    ("options", "told"),
-    [
-        (("--mix", "poems=1"), "no class 'poems'"),
-        (("--steps", "1,0"), "greater than 0"),
-        (("--steps", "1.5"), "whole numbers"),
-        (("--step-seconds", "-1"), "greater than 0"),
-        (("--shape", "stairs"), "invalid choice"),
-    ],
-)
-def test_options_that_are_wrong(tmp_path: Path, options: tuple[str, str], told: str) -> None:
-    done = run_locust("http://127.0.0.1:9", tmp_path / "result.json", *options)
-    assert done.returncode == 2
-    assert told in done.stderr

@@ -14,6 +14,7 @@ from rayspec.config.placement import (
     draft_gpus,
     gpus,
     impossible,
+    share_hardware,
     share_one_gpu,
     shared_gpu_env,
     transport,
@@ -61,7 +62,7 @@ def derive(config: AppConfig, *, has_gpu: bool) -> AppSpec:
         raise ConfigError(f"draft.{field}", getattr(config.draft, field), remedy)
     return _placed(
         AppSpec(
-            ingress=_ingress(config),
+            ingress=_ingress(config, device),
             speculative=_target(config, Lane.SPECULATIVE, config.speculative, device),
             plain=_target(config, Lane.PLAIN, config.plain, device),
             draft=_draft(config, device),
@@ -187,7 +188,7 @@ def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
     return spec
 
 
-def _ingress(config: AppConfig) -> IngressSpec:
+def _ingress(config: AppConfig, device: Device) -> IngressSpec:
     ingress = config.ingress
     return IngressSpec(
         served_model_name=_served_name(config),
@@ -196,14 +197,15 @@ def _ingress(config: AppConfig) -> IngressSpec:
         max_ongoing_requests=ingress.max_ongoing_requests,
         max_body_bytes=ingress.max_body_bytes,
         request_timeout_s=ingress.request_timeout_s,
-        policy=_policy(config),
+        policy=_policy(config, device),
         k_max=0 if config.speculative is None else config.speculative.num_speculative_tokens,
         class_rules=tuple(_rule(rule) for rule in config.routing.rules),
     )
 
 
-def _policy(config: AppConfig) -> PolicySpec:
+def _policy(config: AppConfig, device: Device) -> PolicySpec:
     routing = config.routing
+    speculative, plain = (_target(config, lane, getattr(config, lane), device) for lane in Lane)
     return PolicySpec(
         max_speculative_concurrency=routing.max_speculative_concurrency,
         acceptance_floor=routing.acceptance_floor,
@@ -215,6 +217,9 @@ def _policy(config: AppConfig) -> PolicySpec:
         k_tiers=() if config.speculative is None else _k_tiers(config.speculative),
         measured=None if routing.calibration is None else _measured(config, routing.calibration),
         constrained_lane=Lane(routing.constrained_lane),
+        shared_hardware=speculative is not None
+        and plain is not None
+        and share_hardware(speculative, plain),
         classes={
             name: ClassPolicy(
                 speculation=Speculation(settings.speculation),

@@ -13,6 +13,7 @@ __all__ = [
     "draft_gpus",
     "gpus",
     "impossible",
+    "share_hardware",
     "share_one_gpu",
     "shared_gpu_env",
     "transport",
@@ -89,6 +90,14 @@ def draft_gpus(draft: ModelDraftConfig, device: Device) -> float:
 def share_one_gpu(target: TargetSpec, num_gpus: float) -> bool:
     """Whether Ray puts an engine and a draft with `num_gpus` on one GPU: shares that fit it."""
     return 0 < target.num_gpus < 1 and 0 < num_gpus < 1 and target.num_gpus + num_gpus <= 1
+
+
+def share_hardware(one: TargetSpec, other: TargetSpec) -> bool:
+    """Whether engines of two lanes may slow each other: on CPUs, or with parts of one GPU.
+
+    Where CPU engines turn out to be on nodes of their own, the router measures that they do not.
+    """
+    return one.device == other.device == "cpu" or share_one_gpu(one, other.num_gpus)
 
 
 def shared_gpu_env(end: str) -> dict[str, str]:

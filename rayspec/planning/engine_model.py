@@ -12,6 +12,8 @@ preemption are not simulated: choose `max_num_seqs` so that the cache suffices.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil, sqrt
 
@@ -19,10 +21,26 @@ from rayspec.planning.workload import Workload
 from rayspec.routing.cost_model import LaneCost
 from rayspec.routing.types import Lane
 
-__all__ = ["Engine", "Finished"]
+__all__ = ["Engine", "Finished", "Taken"]
 
 Finished = tuple[list[int], list[int]]
 """Requests that got their first token at the end of a jump, and those that are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """What an engine could measure of a jump: so many steps, each of `seconds` in the mean.
+
+    `batch` sequences of `context` tokens decoded with `drafts` in all; `prompt_tokens` came beside.
+    """
+
+    at: float
+    steps: int
+    seconds: float
+    batch: int
+    drafts: float
+    context: float
+    prompt_tokens: int = 0
 
 
 class Engine:
@@ -52,6 +70,7 @@ class Engine:
         self.drafted = 0.0
         self.busy_s = 0.0
         self.batch_s = 0.0  # integral of the decoding batch over busy time
+        self.on_taken: Callable[[Taken], None] | None = None
         self._workload = workload
         self._drafts = 0.0  # that a step verifies
         self._context_at_0 = 0.0  # of all decoding sequences, at step 0 and per step
@@ -59,6 +78,7 @@ class Engine:
         self._began = 0.0
         self._jump = 0  # steps of it; 0 while idle
         self._first_s = self._growth_s = 0.0
+        self._prompt_tokens = 0  # in this jump
         self.prefilled: list[tuple[int, int]] = []  # in this jump: request, k
 
     @property
@@ -101,6 +121,7 @@ class Engine:
         self.version += 1
         self._began = now
         self._growth_s = 0.0
+        self._prompt_tokens = 0
         self._jump = 1
         if self.prefilling:
             self._first_s = self._mixed_step() * slowdown
@@ -129,6 +150,8 @@ class Engine:
     def end(self) -> Finished:
         """Account for the jump that is over."""
         taken = self._duration(self._jump)
+        if self.on_taken is not None:
+            self.on_taken(self._taken(taken))
         self.busy_s += taken
         self.batch_s += taken * len(self.ends)
         self.drafted += self._jump * self._drafts
@@ -149,6 +172,17 @@ class Engine:
                 done.append(request)
         self.prefilled.clear()
         return started, done
+
+    def _taken(self, seconds: float) -> Taken:
+        return Taken(
+            at=self._began + seconds,
+            steps=self._jump,
+            seconds=seconds / self._jump,
+            batch=len(self.ends),
+            drafts=self.drafts,
+            context=self.context,
+            prompt_tokens=self._prompt_tokens,
+        )
 
     def _count(self, request: int, k: int, end: int, sign: int) -> None:
         """Count a decoding sequence in or out; its context grows evenly over its steps."""
@@ -178,6 +212,7 @@ class Engine:
                 self.prefilled.append((first[0], first[1]))
                 self.prefilling.popleft()
         self.backlog_tokens -= tokens
+        self._prompt_tokens = tokens
         decode = self._decode_s(0) if self.ends else 0.0
         prefill = self.cost.prefill
         if not tokens:

@@ -2,21 +2,23 @@
 
 It sees what it would see there: the class and the size of a request, snapshots of the engines with
 every answer's begin and end and once a second, and what became of the drafts. It starts with the
-calibration; that engines learn their step times while they run is not simulated.
+calibration, or knowing nothing; on request, engines measure their own steps, as real ones do.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from rayspec.planning.calibration import Calibration
-from rayspec.planning.engine_model import Engine
+from rayspec.planning.engine_model import Engine, Taken
 from rayspec.planning.policies import Choice, Fleet
 from rayspec.planning.workload import tokens_per_step
 from rayspec.routing import PolicySpec, Router, Ticket
-from rayspec.routing.types import EngineSnapshot, Lane, Outcome, RequestView
+from rayspec.routing.learner import StepLearner
+from rayspec.routing.types import EngineProfile, EngineSnapshot, Lane, Outcome, RequestView
 
 __all__ = ["Routed"]
 
@@ -27,12 +29,22 @@ _POLL_S = 1.0  # as `ingress.monitor` does
 class Routed:
     """Asks a `Router` where to send each request, and tells it how that ended."""
 
-    def __init__(self, fleet: Fleet, *, calibration: Calibration, tiers: Sequence[int]) -> None:
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        calibration: Calibration,
+        tiers: Sequence[int],
+        spec: PolicySpec | None = None,
+        learning: bool = False,
+    ) -> None:
         self._fleet = fleet
+        self._learning = {id(engine): _Learning(engine) for engine in fleet.engines if learning}
         self._now = self._polled_at = 0.0
         self._rng = np.random.default_rng(0)
         self._tickets: dict[int, tuple[Ticket, int, Engine]] = {}
-        spec = PolicySpec(k_tiers=tuple(sorted(tiers)), measured=calibration.measured())
+        spec = spec or PolicySpec(measured=calibration.measured())
+        spec = replace(spec, k_tiers=tuple(sorted(tiers)))
         self._router = Router(
             spec, tuple(fleet.lanes), lambda: self._now, known_classes=calibration.classes
         )
@@ -107,4 +119,35 @@ class Routed:
             attached=engine.lane is Lane.SPECULATIVE,
             context=engine.context,
             backlog=engine.backlog_tokens,
+            profile=self._learning[id(engine)].profile() if self._learning else None,
+        )
+
+
+class _Learning:
+    """An engine that measures its own steps."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._cost = engine.cost
+        self._now = 0.0
+        self._learner = StepLearner(lambda: self._now)
+        engine.on_taken = self.take
+
+    def take(self, taken: Taken) -> None:
+        """Learn from a jump."""
+        self._now = taken.at
+        if taken.prompt_tokens:
+            self._learner.prefilled(taken.prompt_tokens, taken.seconds)
+            return
+        drafts = taken.drafts / taken.batch
+        for _ in range(taken.steps):
+            self._learner.decoded(taken.batch, drafts, taken.context, taken.seconds)
+
+    def profile(self) -> EngineProfile:
+        """Return what the engine would report."""
+        return EngineProfile(
+            self._learner.points(),
+            self._learner.prefill(),
+            self._cost.max_num_seqs,
+            self._cost.chunk_tokens,
+            sums=self._learner.sums(),
         )

@@ -5,22 +5,28 @@ met yet is guessed to its favour: if it is chosen for that, it is measured at on
 that looked too slow would never be tried. With a calibration the measurements replace its points of
 about the same batch and K, and scale the others, so that a machine which is slower today than when
 it was calibrated is seen at every load. Lanes that share a machine are measured now alone, now
-beside the other: how often beside says what each would be. Pure.
+beside the other, which are two curves (`overlap`). Pure.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from rayspec.routing.cost_model import LaneCost, PrefillTimes, StepPoint, StepTimes
+from rayspec.routing.overlap import Split, contention
 from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import EngineProfile, Lane
 
 __all__ = ["ClassPrior", "Curves", "LaneCurve", "Measured", "lane_curve"]
 
 _MOST_SCALE = 3.0
+# Before lanes that share hardware were seen beside each other, each slows the other by half: too
+# much is better, because a request in the other lane then needs a good reason, and exploration
+# finds out. A calibration weighs as much as a load that engines met in both cases, a guess less.
+_ASSUMED, _DOUBTED, _BELIEVED = 1.5, 0.25, 1.0
+_UNSPLIT = Split()
 
 Profiles = tuple[EngineProfile, ...]
 
@@ -62,22 +68,30 @@ class LaneCurve:
 class Curves:
     """Keeps the curve of every lane, and builds it anew only when a replica has measured more.
 
-    `k_tiers` are the draft lengths of the speculative lane.
+    `k_tiers` are the draft lengths of the speculative lane. Where the lanes are `shared`, work on
+    the same hardware, a calibration or the engines tell by how much they slow each other.
     """
 
-    def __init__(self, measured: Measured | None = None, k_tiers: Sequence[int] = ()) -> None:
+    def __init__(
+        self,
+        measured: Measured | None = None,
+        k_tiers: Sequence[int] = (),
+        *,
+        shared: bool = False,
+    ) -> None:
         self._measured = measured
+        self._shared = shared
         self._tiers = {Lane.SPECULATIVE: tuple(k_tiers), Lane.PLAIN: (0,)}
         self._profiles: dict[Lane, Profiles] = {}
         self._curves: dict[Lane, LaneCurve] = {}
 
     def update(
-        self, profiles: Mapping[Lane, Profiles], overlap: Mapping[Lane, float] | None = None
+        self, profiles: Mapping[Lane, Profiles], split: Callable[[Lane], Split] = lambda _: _UNSPLIT
     ) -> Mapping[Lane, LaneCurve]:
         """Return the curves of the lanes of which something is known.
 
-        A lane without replicas keeps its last curve. `overlap` is the share of a lane's work that
-        was measured while the other lane worked, too.
+        A lane without replicas keeps its last curve. `split` tells what was measured alone and what
+        beside the other lane.
         """
         changed = {
             lane: found for lane, found in profiles.items() if found != self._profiles.get(lane)
@@ -95,9 +109,13 @@ class Curves:
             )
             for lane in profiles:
                 known = self._profiles.get(lane, ())
-                beside = 0.0 if overlap is None else overlap.get(lane, 0.0)
                 curve = lane_curve(
-                    lane, known, self._measured, self._tiers[lane], fastest, overlap=beside
+                    lane,
+                    known,
+                    self._measured,
+                    self._tiers[lane],
+                    fastest,
+                    split=split(lane) if self._shared else None,
                 )
                 if curve is not None:
                     self._curves[lane] = curve
@@ -113,39 +131,47 @@ def lane_curve(
     tiers: Sequence[int] = (),
     fastest: float = 0.0,
     *,
-    overlap: float = 0.0,
+    split: Split | None = None,
 ) -> LaneCurve | None:
     """Return the curve that a calibration and the engines of a lane give together.
 
     Without a calibration, loads that were not met are guessed for K of `tiers`; no step is guessed
-    to be faster than `fastest`, the shortest of any lane.
+    to be faster than `fastest`, the shortest of any lane. Without a `split` the lanes do not share
+    hardware, or what an engine measures is taken for what it is alone.
     """
+    base = None if measured is None else measured.costs.get(lane)
+    calibrated = None if measured is None else measured.contention.get(lane)
     points = [point for profile in profiles for point in profile.steps]
     prefill = _mean_prefill([p.prefill for p in profiles if p.prefill is not None])
-    base = None if measured is None else measured.costs.get(lane)
-    if base is None or measured is None:
+    if base is None:
         if not points or prefill is None:
             return None
         some = next(iter(profiles))
-        steps = StepTimes([*points, *_guessed(points, tiers, fastest)])
-        cost = LaneCost(steps, prefill, some.max_num_seqs, some.chunk_tokens)
-        return LaneCurve(cost, cost)
-    contention = measured.contention.get(lane, 1.0)
-    overhead_s = measured.overhead_s.get(lane, 0.0)
-    mixed = 1 + overlap * (contention - 1)
-    points = _slower(points, 1 / mixed)
-    scale = _scale(points, base.steps)
-    if prefill is not None:
-        prefill = _times(prefill, 1 / mixed)
-    missing = _missing(base.steps.points, points)
-    alone, contended = (
-        replace(
-            base,
-            steps=StepTimes([*_slower(points, factor), *_slower(missing, scale * factor)]),
-            prefill=_times(prefill or base.prefill, factor),
-        )
-        for factor in (1.0, contention)
-    )
+        base = LaneCost(StepTimes(points), prefill, some.max_num_seqs, some.chunk_tokens)
+        slower = 1.0 if split is None else contention(split, _ASSUMED, _DOUBTED)
+        if split is not None:
+            mixed = 1 + split.share * (slower - 1)
+            known = _first(split.alone, _slower(split.beside, 1 / slower))
+            points = _first(known, _slower(points, 1 / mixed))
+            prefill = _times(prefill, 1 / mixed)
+            fastest = min([fastest, *(point.seconds for point in points)])
+        points = _first(points, _guessed(points, tiers, fastest))
+    else:
+        # What was not measured alone must not bend a calibration: that steps take longer beside
+        # the other lane than it says may be the machine or the lane, and alone it will show.
+        points = points if split is None else list(split.alone)
+        scale = _scale(points, base.steps)
+        prefill = prefill if split is None and prefill else _times(base.prefill, scale)
+        points = _first(points, _slower(base.steps.points, scale))
+        slower = calibrated or 1.0
+        if split is not None:
+            slower = contention(replace(split, alone=tuple(points)), slower, _BELIEVED)
+    alone = contended = replace(base, steps=StepTimes(points), prefill=prefill)
+    if slower != 1:
+        beside = () if split is None else split.beside
+        steps = StepTimes(_first(beside, _slower(points, slower)))
+        contended = replace(base, steps=steps, prefill=_times(prefill, slower))
+    overhead_s = 0.0 if measured is None else measured.overhead_s.get(lane, 0.0)
     return LaneCurve(alone, contended, overhead_s)
 
 
@@ -175,10 +201,13 @@ def _guessed(
     return guessed
 
 
-def _missing(points: Collection[StepPoint], online: Collection[StepPoint]) -> list[StepPoint]:
-    """Return the points of a calibration that engines have not measured themselves."""
-    covered = {_cell(point) for point in online}
-    return [point for point in points if _cell(point) not in covered]
+def _first(*sources: Collection[StepPoint]) -> list[StepPoint]:
+    """Return the points of the first source, and of each other what those before it lack."""
+    found: list[StepPoint] = []
+    for source in sources:
+        covered = {_cell(point) for point in found}
+        found += [point for point in source if _cell(point) not in covered]
+    return found
 
 
 def _slower(points: Collection[StepPoint], factor: float) -> list[StepPoint]:

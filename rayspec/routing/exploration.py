@@ -15,25 +15,39 @@ def explores(turn: int, share: float) -> bool:
 
 
 def exploration(
-    forecast: Forecast, lane: Lane, speculative: LaneView, turn: int, share: float
+    forecast: Forecast,
+    lane: Lane,
+    speculative: LaneView,
+    turn: int,
+    share: float,
+    most_loss: float,
+    *,
+    shared: bool = False,
 ) -> tuple[Lane, float] | None:
     """Return where request number `turn` explores, and the loss that is predicted of it.
 
     None if it does not explore; `lane` is where it would go then. A class that is served without
     drafts in the speculative lane explores drafts there, and the plain lane, in turns. Where nobody
     else is drafting, the whole batch waits for the one draft, so a full batch is made to wait more
-    rarely.
+    rarely. On `shared` hardware the loss is everybody's, and who loses more than `most_loss` does
+    so more rarely, so that share times loss stays the same; elsewhere nobody does.
     """
     undrafted = forecast.lanes[Lane.SPECULATIVE].k == 0
     if undrafted:
         share /= max(speculative.concurrency / max(speculative.replicas, 1), 1)
-    if not explores(turn, share):
+    if share <= 0:
         return None
     drafting = forecast.drafting or forecast.lanes[Lane.SPECULATIVE]
     idle = undrafted and forecast.drafting is not None and floor(turn * share) % 2 == 0
-    if lane is Lane.PLAIN or idle:
-        target, there = Lane.SPECULATIVE, drafting.total_s
-    else:
-        target, there = Lane.PLAIN, forecast.lanes[Lane.PLAIN].total_s
+    target = Lane.SPECULATIVE if lane is Lane.PLAIN or idle else Lane.PLAIN
+    there = drafting.total_s if target is Lane.SPECULATIVE else forecast.lanes[target].total_s
     here = forecast.lanes[lane].total_s
-    return target, there / here - 1 if here > 0 else 0.0
+    if shared:
+        there += forecast.burden_s.get(target, 0.0)
+        here += forecast.burden_s.get(lane, 0.0)
+    loss = there / here - 1 if here > 0 else 0.0
+    if loss > most_loss:
+        if not shared:
+            return None
+        share *= most_loss / loss
+    return (target, loss) if explores(turn, share) else None

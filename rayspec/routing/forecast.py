@@ -97,7 +97,7 @@ def forecast(
         for lane, prediction in predictions.items()
     }
     first = acceptance[0] if acceptance else 0.0
-    return Forecast(predictions, drafting, first, assumed, breakeven, burden)
+    return Forecast(predictions, drafting, first, assumed, breakeven, acceptance, burden)
 
 
 def _predict(

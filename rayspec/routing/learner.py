@@ -10,11 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import islice
 from math import sqrt
 
 from rayspec.routing.cost_model import PrefillTimes, StepPoint
 
-__all__ = ["StepLearner"]
+__all__ = ["StepLearner", "StepSum"]
 
 _MIN_STEPS = 8
 # Means move on with the machine: at most so many past steps weigh against a new one.
@@ -24,7 +25,30 @@ _FORGET_S = 1800.0
 # No step takes as long, or as short; anything but a number is neither.
 _SHORTEST_S, _LONGEST_S = 1e-6, 3600.0
 _MAX_REPORTED = 64
+_MAX_SUMS = 256
+_REPORTED_SUMS = 16
 _CONTEXT_FIRST = 9  # contexts under 2^9 tokens share a cell; then each factor of four has its own
+
+
+@dataclass(frozen=True, slots=True)
+class StepSum:
+    """All steps so far of `batch` sequences with about as many drafts and as much context.
+
+    What two of them differ by is what was measured in between. `drafts` is the sum over the steps
+    of the mean of a sequence; so is `context`.
+    """
+
+    batch: int
+    cell: tuple[int, int]
+    steps: int = 0
+    drafts: float = 0.0
+    context: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> tuple[int, tuple[int, int]]:
+        """What does not change."""
+        return self.batch, self.cell
 
 
 @dataclass(slots=True)
@@ -50,6 +74,8 @@ class StepLearner:
         self._clock = clock
         self._half_life_s = half_life_s
         self._cells: dict[tuple[int, int, int], _Cell] = {}
+        # The one that was visited last is the last.
+        self._sums: dict[tuple[int, tuple[int, int]], StepSum] = {}
         self._prefill = _Line()
         self._prefill_at = 0.0
 
@@ -78,6 +104,26 @@ class StepLearner:
         cell.drafts = cell.drafts * keep + drafts
         cell.context = cell.context * keep + context
         cell.seconds = cell.seconds * keep + seconds
+        self._add(StepSum(batch, key[1:], 1, drafts, context, seconds))
+
+    def _add(self, step: StepSum) -> None:
+        known = self._sums.pop(step.key, None)
+        if known is not None:
+            step = StepSum(
+                step.batch,
+                step.cell,
+                known.steps + 1,
+                known.drafts + step.drafts,
+                known.context + step.context,
+                known.seconds + step.seconds,
+            )
+        elif len(self._sums) >= _MAX_SUMS:
+            del self._sums[next(iter(self._sums))]
+        self._sums[step.key] = step
+
+    def sums(self) -> tuple[StepSum, ...]:
+        """Return the sums that grew last, the newest first."""
+        return tuple(islice(reversed(self._sums.values()), _REPORTED_SUMS))
 
     def prefilled(self, tokens: float, seconds: float) -> None:
         """Learn from a step of `seconds` that computed `tokens` prompt tokens."""

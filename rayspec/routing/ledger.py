@@ -23,7 +23,15 @@ _MAX_HISTORIES = 1024
 # After so long a request's prompt is in what the engines report, if it waits still.
 _UNSEEN_S = 1.0
 _LEFT_TO_MEASUREMENTS = frozenset(
-    {Rule.ACCEPTANCE, Rule.EXPLORE, Rule.CONCURRENCY, Rule.FASTER, Rule.STEADY, Rule.DEFAULT}
+    {
+        Rule.ACCEPTANCE,
+        Rule.EXPLORE,
+        Rule.CONCURRENCY,
+        Rule.TOGETHER,
+        Rule.FASTER,
+        Rule.STEADY,
+        Rule.DEFAULT,
+    }
 )
 
 
@@ -155,6 +163,12 @@ class Ledger:
     def loads(self) -> dict[Lane, int]:
         """Return the sequences in every lane, as `LaneView.concurrency` counts them."""
         return {lane: view.concurrency for lane, view in self.views().items()}
+
+    def working(self) -> frozenset[Lane]:
+        """Return the lanes that have sequences."""
+        busy = {lane for lane in self._lanes if self._totals[lane] > 0}
+        busy |= {lane for (lane, _), r in self._reports.items() if r.snapshot.running}
+        return frozenset(busy)
 
     def in_flight(self, lane: Lane, workload_class: str | None = None) -> int:
         """Return the sequences of own requests in `lane`, of one class or of all."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from rayspec.routing.curves import Measured
 from rayspec.routing.exploration import exploration, explores
+from rayspec.routing.sharing import Gathering
 from rayspec.routing.types import (
     AcceptanceEstimate,
     ClassHistory,
@@ -50,6 +51,8 @@ class PolicySpec:
     other way, which keeps it measured there, unless they are predicted to take longer by
     `exploration_loss`.
 
+    `shared_hardware` says that engines of both lanes work on the same processor or GPU.
+
     `max_speculative_concurrency` sequences per replica are the most that the speculative lane
     takes; None is no limit, or a cautious one while step times are unknown. Until then, too, a
     class whose acceptance lies under `acceptance_floor` with confidence, after at least
@@ -66,6 +69,7 @@ class PolicySpec:
     exploration_loss: float = 0.25
     hysteresis: float = 0.03
     constrained_lane: Lane = Lane.PLAIN
+    shared_hardware: bool = False
     k_tiers: tuple[int, ...] = ()
     measured: Measured | None = None
     classes: Mapping[str, ClassPolicy] = field(default_factory=dict)
@@ -93,17 +97,20 @@ def decide(
     spec: PolicySpec,
     history: ClassHistory = _NO_HISTORY,
     forecast: Forecast | None = None,
+    gathering: Gathering | None = None,
 ) -> Decision:
     """Choose one of `lanes`, those that exist, and say why; the first rule that applies decides.
 
     An explicit wish of the request; constrained generation; the only lane; the setting of the
     class; a lost draft; a mixture of experts that nobody has calibrated; limits that are
-    configured; then the predicted latencies, where both lanes have one, else measured acceptance
-    and concurrency. A lane of which no replica reports is not chosen while the other has some: its
-    requests would wait for a restart.
+    configured; then, where both lanes have predicted latencies, the lane in which all `gather` if
+    they share hardware, or those latencies; else measured acceptance and concurrency. A lane of
+    which no replica reports is not chosen while the other has some: its requests would wait for a
+    restart.
     """
     own = spec.of(request.workload_class)
-    lane, rule, detail = _choose(request, lanes, acceptance, spec, own, history, forecast)
+    known = forecast, gathering
+    lane, rule, detail = _choose(request, lanes, acceptance, spec, own, history, *known)
     if not lanes[lane].replicas and lane.other in lanes and lanes[lane.other].replicas:
         lane, rule, detail = lane.other, Rule.DOWN, f"no replica of the {lane} lane reports"
     k = _k(request, spec, own, lanes, rule, forecast) if lane is Lane.SPECULATIVE else None
@@ -154,6 +161,7 @@ def _choose(
     own: ClassPolicy,
     history: ClassHistory,
     forecast: Forecast | None,
+    gathering: Gathering | None,
 ) -> _Choice:
     if not lanes:
         raise NoLane("the application has no lane")
@@ -196,7 +204,7 @@ def _choose(
     if explored:
         return Lane.SPECULATIVE, Rule.EXPLORE, f"acceptance {acceptance.high:.2f} < {lowest:.2f}"
     if predicted and forecast is not None:
-        return _faster(lane, forecast, spec, own, history)
+        return _faster(lane, forecast, spec, own, history, gathering)
     return _unmeasured(lanes, spec, history, lane.concurrency, limit)
 
 
@@ -206,8 +214,27 @@ def _faster(
     spec: PolicySpec,
     own_policy: ClassPolicy,
     history: ClassHistory,
+    gathering: Gathering | None,
 ) -> _Choice:
     """Choose by predicted latency, and by that of those whom the request delays."""
+    if gathering is not None and gathering.lane is not None:
+        lane, rule = gathering.lane, Rule.TOGETHER
+        detail = f"{lane} {gathering.rate:.0f} > {gathering.otherwise:.0f} tokens/s of all"
+    else:
+        lane, rule, detail = _quicker(forecast, spec, own_policy, history)
+    share, loss = spec.exploration_share, spec.exploration_loss
+    shared = gathering is not None
+    explored = exploration(forecast, lane, speculative, history.turns, share, loss, shared=shared)
+    if explored is not None:
+        target, loss = explored
+        return target, Rule.EXPLORE, f"{detail} at a loss of {max(loss, 0.0):.0%}"
+    return lane, rule, detail
+
+
+def _quicker(
+    forecast: Forecast, spec: PolicySpec, own_policy: ClassPolicy, history: ClassHistory
+) -> _Choice:
+    """Choose the lane where the request and those whom it delays are answered sooner."""
     own = {lane: prediction.total_s for lane, prediction in forecast.lanes.items()}
     most = min(own.values()) * (1 + _MOST_GIVEN)
     # Equal costs are no reason to occupy a draft.
@@ -219,12 +246,7 @@ def _faster(
     stays = history.lane is lane.other and lane.other in fair
     if stays and cost[lane] >= cost[lane.other] * (1 - margin):
         lane, rule = lane.other, Rule.STEADY
-    detail = _compared(lane, forecast)
-    explored = exploration(forecast, lane, speculative, history.turns, spec.exploration_share)
-    if explored is not None and explored[1] <= spec.exploration_loss:
-        target, loss = explored
-        return target, Rule.EXPLORE, f"{detail} at a loss of {max(loss, 0.0):.0%}"
-    return lane, rule, detail
+    return lane, rule, _compared(lane, forecast)
 
 
 def _compared(lane: Lane, forecast: Forecast) -> str:

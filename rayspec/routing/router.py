@@ -11,6 +11,7 @@ from rayspec.routing.forecast import believed_acceptance, forecast
 from rayspec.routing.ledger import Ledger, Ticket
 from rayspec.routing.overlap import Overlap
 from rayspec.routing.policy import PolicySpec, decide, wanted_tiers
+from rayspec.routing.sharing import Gathering, Usual, drafting_together, gather
 from rayspec.routing.traffic import Lengths, TrafficTracker
 from rayspec.routing.types import (
     AcceptanceEstimate,
@@ -27,6 +28,8 @@ from rayspec.routing.types import (
 __all__ = ["Router"]
 
 _NO_PRIOR = ClassPrior()
+# Of a request in the mean of those that share a machine: about the last 16 tell how they are.
+_WEIGHT_OF_ONE = 1 / 16
 
 
 class Router:
@@ -56,7 +59,10 @@ class Router:
             spec.acceptance_half_life_s,
             {name: prior.lengths for name, prior in self._priors.items()},
         )
-        self._curves = Curves(spec.measured, spec.k_tiers)
+        self._shared = _shared(spec)
+        self._curves = Curves(spec.measured, spec.k_tiers, shared=self._shared)
+        self._usual: Usual | None = None
+        self._gathering: Gathering | None = None
         self._overlap = Overlap(clock)
 
     def admit(self, request: RequestView) -> Ticket:
@@ -67,10 +73,15 @@ class Router:
         views, curves = self._lanes()
         lengths = self._traffic.lengths(name, request)
         predicted = self._forecast(request, views, curves, estimate, lengths) if curves else None
-        decision = decide(request, views, estimate, self.spec, self.ledger.history(name), predicted)
+        gathering = self._gather(request, views, curves, predicted, estimate, lengths)
+        decision = decide(
+            request, views, estimate, self.spec, self.ledger.history(name), predicted, gathering
+        )
         self.ledger.remember(name, decision)
         prompt_tokens = lengths.prompt if request.sequences else 0.0
-        return self.ledger.admit(decision, request.sequences, prompt_tokens)
+        ticket = self.ledger.admit(decision, request.sequences, prompt_tokens)
+        self._overlap.note(self.ledger.working())
+        return ticket
 
     def spill(self, ticket: Ticket, why: str) -> Ticket | None:
         """Move a request that its lane did not take to the other lane, with its count.
@@ -92,15 +103,15 @@ class Router:
         )
         if lane is Lane.SPECULATIVE and decision.prediction is not None:
             decision = replace(decision, k=decision.prediction.k)
-        return self.ledger.admit(decision, ticket.sequences, ticket.prompt_tokens)
+        moved = self.ledger.admit(decision, ticket.sequences, ticket.prompt_tokens)
+        self._overlap.note(self.ledger.working())
+        return moved
 
     def observe(self, snapshot: EngineSnapshot) -> None:
         """Take in the state of an engine, as each answer carries it."""
         self.ledger.observe(snapshot)
-        other = snapshot.lane.other
-        if snapshot.running and other in self.ledger.lanes:
-            beside = self.ledger.view(other).concurrency > 0
-            self._overlap.observe(snapshot.lane, beside=beside)
+        self._overlap.note(self.ledger.working())
+        self._overlap.observe(snapshot)
 
     def start(self, ticket: Ticket) -> None:
         """Note that a request's answer has begun."""
@@ -118,14 +129,50 @@ class Router:
             self.acceptance.observe(outcome)
             place = self.acceptance.estimate(outcome.workload_class).workload_class
             self._traffic.observe(place, outcome)
+        self._overlap.note(self.ledger.working())
 
     def _lanes(self) -> tuple[dict[Lane, LaneView], Mapping[Lane, LaneCurve]]:
         views = self.ledger.views()
         profiles = {lane: self.ledger.profiles(lane) for lane in views}
-        curves = self._curves.update(profiles, self._overlap.shares())
+        curves = self._curves.update(profiles, self._overlap.split)
         for lane in curves:
             views[lane] = replace(views[lane], measured=True)
         return views, curves
+
+    def _gather(
+        self,
+        request: RequestView,
+        views: Mapping[Lane, LaneView],
+        curves: Mapping[Lane, LaneCurve],
+        predicted: Forecast | None,
+        estimate: AcceptanceEstimate,
+        lengths: Lengths,
+    ) -> Gathering | None:
+        """Return in which lane all requests are served best, if lanes on one machine compete."""
+        if not self._shared or predicted is None or len(predicted.lanes) < len(Lane):
+            return None
+        tokens, drafts = drafting_together(
+            views,
+            curves[Lane.SPECULATIVE].alone,
+            predicted.believed,
+            wanted_tiers(request, self.spec),
+            estimate.coverage,
+            lengths,
+        )
+        usual = (self._usual or Usual(tokens, drafts, lengths)).then(
+            tokens, drafts, lengths, _WEIGHT_OF_ONE
+        )
+        before = self._gathering
+        found = gather(
+            views,
+            curves,
+            usual,
+            request.sequences,
+            None if before is None else before.lane,
+            gathered=before is not None,
+        )
+        self._usual, self._gathering = usual, found
+        return found
 
     def _forecast(
         self,
@@ -148,3 +195,8 @@ class Router:
             sequences=max(request.sequences, 1),
             assumed=assumed,
         )
+
+
+def _shared(spec: PolicySpec) -> bool:
+    contentions = () if spec.measured is None else spec.measured.contention.values()
+    return spec.shared_hardware or any(each > 1 for each in contentions)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from rayspec.routing.cost_model import Prediction, PrefillTimes, StepPoint
+from rayspec.routing.learner import StepSum
 from rayspec.routing.names import K_ARG, OTHER_CLASS, header_safe, valid_class_name
 
 __all__ = [
@@ -66,6 +67,7 @@ class Rule(StrEnum):
     ACCEPTANCE = "acceptance"
     EXPLORE = "explore"
     CONCURRENCY = "concurrency"
+    TOGETHER = "together"
     FASTER = "faster"
     STEADY = "steady"
     DEFAULT = "default"
@@ -77,8 +79,8 @@ class Rule(StrEnum):
 class EngineProfile:
     """What an engine has measured of its own steps, and how much it takes at a time.
 
-    In `steps` K is the mean number of drafts that were verified per sequence. `experts` is how many
-    experts its model has, 0 for a dense one.
+    In `steps` K is the mean number of drafts that were verified per sequence; `sums` are of the
+    steps that it took last. `experts` is how many experts its model has, 0 for a dense one.
     """
 
     steps: tuple[StepPoint, ...] = ()
@@ -86,6 +88,7 @@ class EngineProfile:
     max_num_seqs: int = 256
     chunk_tokens: int = 2048
     experts: int = 0
+    sums: tuple[StepSum, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,12 +236,11 @@ class Forecast:
     """What a request would meet in each lane whose step times are known.
 
     Each is with the K that is best there; `drafting` is the speculative lane with the best K above
-    0.
-    `breakeven` is the acceptance from which speculation pays at the lane's present load, None if
-    it never does. `assumed` says that the class's acceptance is largely the prior, `acceptance` the
-    chance at the first position that the forecast reckoned with. `burden_s` is by how much the
-    request would delay all others together: a router that looked at its own latency alone would
-    fill the quicker lane until neither is quick.
+    0. `breakeven` is the acceptance from which speculation pays at the lane's present load, None if
+    it never does. `believed` is the acceptance per position that the forecast reckoned with,
+    `acceptance` the first of it, and `assumed` says that it is largely the prior. `burden_s` is by
+    how much the request would delay all others together: a router that looked at its own latency
+    alone would fill the quicker lane until neither is quick.
     """
 
     lanes: Mapping[Lane, Prediction] = field(default_factory=dict)
@@ -246,6 +248,7 @@ class Forecast:
     acceptance: float = 0.0
     assumed: bool = False
     breakeven: float | None = None
+    believed: tuple[float, ...] = ()
     burden_s: Mapping[Lane, float] = field(default_factory=dict)
 
     @property

@@ -72,6 +72,7 @@ class LatestStats:
                 max_num_seqs=scheduler.max_num_seqs,
                 chunk_tokens=scheduler.max_num_batched_tokens,
                 experts=self._config.model_config.get_num_experts(),
+                sums=self._learner.sums(),
             )
             self._profile_at = now
         return self._profile

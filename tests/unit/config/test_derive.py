@@ -56,6 +56,23 @@ def test_a_share_of_a_gpu_is_kept() -> None:
     assert plain.num_gpus == 0.5
 
 
+@pytest.mark.parametrize(
+    ("changed", "has_gpu", "shared"),
+    [
+        ({}, False, True),
+        ({}, True, False),
+        ({"plain": None}, False, False),
+        ({"plain": {"num_gpus": 0.4}, "speculative": {"num_gpus": 0.4}}, True, True),
+        ({"plain": {"num_gpus": 0.6}, "speculative": {"num_gpus": 0.6}}, True, False),
+    ],
+)
+def test_the_router_knows_whether_lanes_share_hardware(
+    changed: dict[str, Any], has_gpu: bool, shared: bool
+) -> None:
+    app = derive(parse({**ARGS, **changed}), has_gpu=has_gpu)
+    assert app.ingress.policy.shared_hardware is shared
+
+
 def test_ongoing_requests_follow_the_batch_size() -> None:
     plain = derive(parse({**ARGS, "plain": {"max_num_seqs": 9}}), has_gpu=False).plain
     assert plain is not None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rayspec.planning.calibration import Calibration
-from rayspec.planning.engine_model import Engine
+from rayspec.planning.engine_model import Engine, Taken
 from rayspec.planning.policies import Always
 from rayspec.planning.simulate import Run, make_engines, simulate
 from rayspec.planning.traces import Trace
@@ -136,3 +136,19 @@ def test_an_engine_without_work_begins_nothing() -> None:
     assert engine.begin(0.0) is None
     assert engine.idle
     assert engine.cut(1.0) is None
+
+
+def test_what_an_engine_took_can_be_measured() -> None:
+    measured = calibration(lane([(1, 0, 0.01)], per_token_s=1e-3))
+    drawn = workload(trace([0.0], [11], [50]), measured)
+    (engine,) = make_engines(measured, {Lane.PLAIN: 1}, drawn)
+    seen: list[Taken] = []
+    engine.on_taken = seen.append
+    simulate(drawn, [engine], lambda _: Always(Lane.PLAIN, 0))
+
+    prompt, decoding = seen
+    assert (prompt.prompt_tokens, prompt.batch, prompt.steps) == (50, 0, 1)
+    assert prompt.at == pytest.approx(prompt.seconds) == pytest.approx(0.05)
+    assert (decoding.prompt_tokens, decoding.batch, decoding.steps) == (0, 1, 10)
+    assert decoding.seconds == pytest.approx(0.01)
+    assert decoding.at == pytest.approx(0.15)

@@ -47,11 +47,11 @@ def mean(run: Run) -> float:
 def test_nobody_loses_to_the_better_lane(measured: Calibration, rate: float) -> None:
     found = runs(measured, rate)
     better = min(mean(found["plain"]), mean(found["speculative"]))
-    # On a shared machine the oracle minds nobody else, and neither of the two foresees who comes
-    # later: they lose by the contention at the most.
-    limit = better * measured.lanes[Lane.PLAIN].contention
-    assert mean(found["oracle"]) <= limit * 1.02
-    assert mean(found["routed"]) <= limit * 1.04
+    # On a shared machine the oracle minds nobody else: it loses by the contention at the most. The
+    # router asks what is best for all, but nobody foresees who comes later.
+    contention = measured.lanes[Lane.PLAIN].contention
+    assert mean(found["oracle"]) <= better * contention * 1.02
+    assert mean(found["routed"]) <= better * (1.04 if contention == 1 else 1.15)
 
 
 def test_drafts_that_cost_nothing_are_always_taken() -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from rayspec.routing.cost_model import LaneCost, PrefillTimes, StepPoint, StepTimes
 from rayspec.routing.curves import Curves, Measured, lane_curve
+from rayspec.routing.overlap import Split
 from rayspec.routing.types import EngineProfile, Lane
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
@@ -118,16 +119,40 @@ def test_a_calibration_is_there_before_any_engine_reports() -> None:
     assert P in curves.update({P: (ONLINE,), S: ()})
 
 
-@pytest.mark.parametrize(("overlap", "alone"), [(0.0, 1.0), (1.0, 0.5), (0.5, 1 / 1.5)])
-def test_what_was_measured_beside_the_other_lane_is_faster_alone(
-    overlap: float, alone: float
-) -> None:
-    shared = replace(CALIBRATED, contention={P: 2.0})
-    curve = lane_curve(P, [ONLINE], shared, overlap=overlap)
+def test_what_was_measured_beside_the_other_lane_is_faster_alone() -> None:
+    profile = replace(ONLINE, steps=points(1.0, 4))
+    for share, alone in ((0.0, 1.0), (1.0, 1 / 1.5), (0.5, 1 / 1.25)):
+        curve = lane_curve(P, [profile], None, split=Split(share=share))
+        assert curve is not None
+        assert curve.alone.steps.seconds(4, 0, 100) == pytest.approx(4 * alone)
+        assert curve.contended.steps.seconds(4, 0, 100) == pytest.approx(4 * alone * 1.5)
+        assert curve.contended.prefill.per_token_s == pytest.approx(
+            1.5 * curve.alone.prefill.per_token_s
+        )
+
+
+def test_what_was_told_apart_is_taken_as_it_is() -> None:
+    split = Split(points(1.0, 4), points(1.2, 2, 4), 0.5)
+    for measured in (None, CALIBRATED):
+        curve = lane_curve(P, [ONLINE], measured, split=split)
+        assert curve is not None
+        assert curve.alone.steps.seconds(4, 0, 100) == pytest.approx(4.0)
+        assert curve.contended.steps.seconds(4, 0, 100) == pytest.approx(4.8)
+        assert curve.contended.steps.seconds(2, 0, 100) == pytest.approx(2.4)
+
+
+def test_what_cannot_be_told_apart_does_not_bend_a_calibration() -> None:
+    curve = lane_curve(P, [ONLINE], CALIBRATED, split=Split())
+
     assert curve is not None
-    (point,) = ONLINE.steps
-    found = curve.alone.steps.seconds(point.batch, point.k, point.context)
-    assert found == pytest.approx(point.seconds * alone)
-    found = curve.contended.steps.seconds(point.batch, point.k, point.context)
-    assert found == pytest.approx(point.seconds * alone * 2)
-    assert curve.contended.prefill.per_token_s == pytest.approx(2 * curve.alone.prefill.per_token_s)
+    assert curve.alone.steps.seconds(4, 0, 100) == pytest.approx(4.0)
+    assert curve.contended.steps.seconds(4, 0, 100) == pytest.approx(6.0)
+    assert curve.alone.prefill == FIT
+
+
+def test_lanes_on_hardware_of_their_own_are_never_told_apart() -> None:
+    def never(lane: Lane) -> Split:
+        raise AssertionError(lane)
+
+    assert Curves(None).update({P: (ONLINE,)}, never)[P].contended.steps is not None
+    assert Curves(shared=True).update({P: (ONLINE,)})[P].contended is not None

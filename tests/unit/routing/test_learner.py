@@ -138,3 +138,22 @@ def test_memory_is_bounded(learner: StepLearner) -> None:
         learner.decoded(1 + number % 300, number % 9, number * 7 % 40_000, 0.01)
 
     assert len(learner._cells) <= 10 * 9 * 5
+
+
+def test_sums_only_grow_and_the_newest_come_first(learner: StepLearner) -> None:
+    for batch in (1, 2, 1):
+        learner.decoded(batch, 0.5, 100, 0.01 * batch)
+    newest, older = learner.sums()
+
+    assert (newest.batch, newest.steps, newest.drafts, newest.context) == (1, 2, 1.0, 200.0)
+    assert newest.seconds == pytest.approx(0.02)
+    assert (older.batch, older.steps, older.key) == (2, 1, (2, (0, 0)))
+
+
+def test_sums_do_not_grow_without_bound(learner: StepLearner) -> None:
+    for batch in range(1, 1000):
+        learner.decoded(batch, 0, 100, 0.01)
+
+    assert [each.batch for each in learner.sums()] == list(range(999, 983, -1))
+    learner.decoded(1, 0, 100, 0.01)
+    assert learner.sums()[0].steps == 1  # forgotten in between

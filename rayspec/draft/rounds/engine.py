@@ -119,6 +119,8 @@ class RoundsEngine:
         """A sequence begins; it waits when no row is free, or is too long to draft at all."""
         self._seats.add(target, sequence)
         self._prefiller.came()
+        # Steps had no drafts for want of requests that ask for some: here is one.
+        target.k_want = max(target.k_want, min(sequence.k, target.k_max))
         self._unsettled = True
 
     def drop(self, target: TargetSlots, sequence: DraftSequence) -> None:

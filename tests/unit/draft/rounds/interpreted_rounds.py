@@ -70,6 +70,17 @@ def test_steps_without_drafts_and_two_at_once(rig: Rig) -> None:
     assert len(target.take(ready=True)[0]) == 4  # the older of the two got an empty answer
 
 
+def test_a_request_after_steps_that_wanted_no_drafts_has_them_at_once(rig: Rig) -> None:
+    target = rig.target()
+    target.begin(0, PROMPT, k=0)
+    target.step(0, s0=[1])
+    target.begin(1, PROMPT[2:])
+    rig.settle()
+    target.tell(4, {0: [2], 1: [3]})
+    rig.settle()
+    assert [len(drafts) for drafts in target.take(ready=True).values()] == [0, 4]
+
+
 def test_a_slot_is_given_to_another_request(rig: Rig) -> None:
     target = rig.target()
     target.begin(1, PROMPT)

@@ -27,6 +27,8 @@ _NUMBERS = itertools.count()
 _PATH = "/v1/chat/completions"
 # Of a client that is refused; also keeps a closed loop from spinning on a server that is down.
 _PAUSE_S = 1.0
+# Not a multiple of the golden ratio: workers would deal the same classes one after another.
+_APART = 0.7548776662
 
 
 class _Conversation:
@@ -69,7 +71,8 @@ class StreamingUser(FastHttpUser):
         self._served = ask_server(host, options.api_key)
         worker = getattr(self.environment.runner, "worker_index", 0)
         if self.dealt is None:
-            StreamingUser.dealt = deal(parse_mix(options.mix, PROFILES), options.seed + worker / 2)
+            start = options.seed + worker * _APART
+            StreamingUser.dealt = deal(parse_mix(options.mix, PROFILES), start)
         self._rng = random.Random(f"{options.seed}/{worker}/{next(_NUMBERS)}")
         limits = limits_of(options, self._served.context)
         self._sessions = Sessions(options.seed, options.sessions, limits)

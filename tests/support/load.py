@@ -36,14 +36,17 @@ def run_locust(
 
 
 class FakeServer(ThreadingHTTPServer):
-    """Streams three tokens; texts differ and requests fail as often as it is told."""
+    """Streams three tokens; texts differ and requests or streams fail as often as it is told."""
 
     daemon_threads = True
 
-    def __init__(self, *, wrong_every: int = 0, refuse_every: int = 0) -> None:
+    def __init__(
+        self, *, wrong_every: int = 0, refuse_every: int = 0, break_every: int = 0
+    ) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.wrong_every = wrong_every
         self.refuse_every = refuse_every
+        self.break_every = break_every
         self.seen = 0
         self.counts: Counter[str] = Counter()
         self.bodies: list[dict[str, Any]] = []
@@ -115,7 +118,9 @@ class _Handler(BaseHTTPRequestHandler):
             number = server.seen
             server.bodies.append(body)
             refused = server.refuse_every and number % server.refuse_every == 0
-            server.counts["refused" if refused else "answered"] += 1
+            broken = server.break_every and number % server.break_every == 0
+            fate = "refused" if refused else "broken" if broken else "answered"
+            server.counts[fate] += 1
         if refused:
             self._whole(429, {"error": {"type": "Overloaded", "message": "full", "code": 429}})
             return
@@ -130,6 +135,9 @@ class _Handler(BaseHTTPRequestHandler):
         for line in stream_lines(["a", "b", "other" if wrong else "c"]):
             threading.Event().wait(0.005)
             self.wfile.write(f"{len(line):x}\r\n".encode() + line + b"\r\n")
+            if broken:
+                self.close_connection = True
+                return
         self.wfile.write(b"0\r\n\r\n")
 
     def _whole(self, status: int, body: dict[str, Any]) -> None:

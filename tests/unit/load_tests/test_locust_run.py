@@ -66,6 +66,18 @@ def test_what_is_asked(tmp_path: Path, how: tuple[str, str]) -> None:
         assert not result["texts"]
 
 
+def test_streams_that_break_are_failures(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    with fake_server(break_every=4) as server:
+        done = run_locust(server.url, file, "--steps", "2", "--step-seconds", "3", timeout_s=60)
+    result = json.loads(file.read_text())
+    assert done.returncode == 1
+    assert result["failures"] == server.counts["broken"] > 0
+    assert result["requests"] == server.counts["answered"] > 0
+    errors = next(row["errors"] for row in result["steps"][0]["rows"])
+    assert all(error.startswith("the stream broke") for error in errors)
+
+
 def test_nothing_listens(tmp_path: Path) -> None:
     done = run_locust("http://127.0.0.1:9", tmp_path / "result.json", "--steps", "1")
     assert done.returncode == 1

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ChosenShape", "Step", "plan"]
 
-# Locust warns of more.
-_MOST_SPAWNS_PER_S = 100
+# Users come and go at once; Locust warns of more.
+_SPAWNS_PER_S = 100.0
 # Workers report every 3 s.
 _REPORT_S = 3.5
 
@@ -108,12 +108,11 @@ class ChosenShape(LoadTestShape):
         elif now >= self._until and self._position < len(self._steps):
             self._enter(self._position + 1, now)
         if self._position < len(self._steps):
-            users = self._steps[self._position].users
-            return users, float(min(users, _MOST_SPAWNS_PER_S))
+            return self._steps[self._position].users, _SPAWNS_PER_S
         if now >= self._until and (not self.collector.busy() or now >= self._give_up):
             self.rewind()
             return None
-        return 0, float(_MOST_SPAWNS_PER_S)
+        return 0, _SPAWNS_PER_S
 
     def _enter(self, position: int, now: float) -> None:
         self._position = position

@@ -23,7 +23,8 @@ def test_all_classes_and_both_lanes_without_a_failure(app: Application, tmp_path
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads(file.read_text())
     assert result["failures"] == result["wrong"] == 0
-    assert app.metric("rayspec_requests_total", status="200") == before + result["requests"]
+    # One more asks for the model's name.
+    assert app.metric("rayspec_requests_total", status="200") == before + result["requests"] + 1
     rows = [row for step in result["steps"] for row in step["rows"]]
     assert {row["class"] for row in rows} == {*PROFILES, "all"}
     assert {"speculative"} < {row["lane"] for row in rows} <= {"speculative", "plain", "all"}

@@ -5,9 +5,10 @@
 
 Calibrates the application with one half of the prompts, or takes `--calibration FILE`. Then users
 who wait for their answers ask it prompts of the other half, at several concurrencies, always plain,
-always speculative and routed; the simulator runs the same requests. Prints p50 and p95 of the time
-to the first token (TTFT), per token (TPOT) and to the whole answer (E2E), predicted and measured.
-Exits with 1 if an error exceeds `--tolerance`.
+always speculative and routed; the simulator runs the same requests, with a router that has the
+application's settings, where they are known, and engines that measure themselves. Prints p50 and
+p95 of the time to the first token (TTFT), per token (TPOT) and to the whole answer (E2E), predicted
+and measured. Exits with 1 if an error exceeds `--tolerance`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import json
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +32,8 @@ if str(ROOT) not in sys.path:  # run as a script
     sys.path.insert(0, str(ROOT))
 
 from load_tests.closed_loop import LANE_OF, POLICIES, Answer, Ask, asks, drive  # noqa: E402
-from rayspec.config import load  # noqa: E402
+from load_tests.validation_plot import METRICS, PERCENTILES, draw  # noqa: E402
+from rayspec.config import derive, load  # noqa: E402
 from rayspec.errors import RayspecError  # noqa: E402
 from rayspec.planning.calibrate import Options, calibrate  # noqa: E402
 from rayspec.planning.calibrate_app import StartedApp  # noqa: E402
@@ -39,14 +42,14 @@ from rayspec.planning.calibrate_limits import Limits, limits_of  # noqa: E402
 from rayspec.planning.calibrate_machine import hardware, has_gpu, versions  # noqa: E402
 from rayspec.planning.calibrate_prompts import Prompt  # noqa: E402
 from rayspec.planning.calibration import Calibration  # noqa: E402
+from rayspec.planning.routed import Routed  # noqa: E402
 from rayspec.planning.scenarios import ALWAYS, NONE, ROUTED, Scenario, scenarios  # noqa: E402
 from rayspec.planning.simulate import make_engines, simulate  # noqa: E402
 from rayspec.planning.traces import Trace  # noqa: E402
 from rayspec.planning.workload import Workload  # noqa: E402
+from rayspec.routing.policy import PolicySpec  # noqa: E402
 
 SCENARIO_OF = {"routed": ROUTED, "always on": ALWAYS, "always plain": NONE}
-METRICS = ("TTFT", "TPOT", "E2E")
-PERCENTILES = (50, 95)
 # Luck with drafts is drawn anew so often, and the usual case is predicted.
 DRAWS = 20
 Times = Mapping[str, np.ndarray[Any, np.dtype[np.float64]]]
@@ -102,6 +105,19 @@ def trace_of(answers: Sequence[Answer], users: int) -> Trace:
     )
 
 
+def scenarios_of(calibration: Calibration, file: Path | None) -> dict[str, Scenario]:
+    """Return the scenarios by name; the router in them is that of the application in `file`."""
+    which = {scenario.name: scenario for scenario in scenarios(calibration, 1, 1)}
+    policy = PolicySpec(k_tiers=tuple(calibration.k_tiers))
+    if file is not None:
+        policy = derive(load(file), has_gpu=has_gpu()).ingress.policy
+    policy = replace(policy, measured=calibration.measured())
+    make = partial(
+        Routed, calibration=calibration, tiers=policy.k_tiers, spec=policy, learning=True
+    )
+    return which | {ROUTED: replace(which[ROUTED], make_policy=make)}
+
+
 def predicted_times(
     calibration: Calibration, scenario: Scenario, answers: Sequence[Answer], users: int
 ) -> list[Times]:
@@ -132,7 +148,7 @@ async def validate(
 ) -> list[Line]:
     """Drive the application in every scenario, and simulate what was driven."""
     model, k = await client.model(), max(calibration.k_tiers)
-    which = {scenario.name: scenario for scenario in scenarios(calibration, 1, 1)}
+    which = scenarios_of(calibration, options.app or options.config)
     # The first answers of engines and of a router that knows nothing yet are not the usual ones.
     for policy in options.policies:
         await drive(client, model, requests[: options.warm_up], 2, LANE_OF[policy], k=k)
@@ -171,48 +187,6 @@ def report(lines: Sequence[Line], tolerance: float) -> int:
         f"median error {np.median(errors):.1%}, worst {errors.max():.1%}"
     )
     return int(outside > 0)
-
-
-def draw(lines: Sequence[Line], path: Path) -> None:
-    """Draw medians and 95th percentiles over the users, one panel per metric and policy."""
-    import matplotlib as mpl
-
-    mpl.use("Agg")
-    from matplotlib import pyplot as plt
-
-    policies = list(dict.fromkeys(line.policy for line in lines))
-    size = (4 * len(METRICS), 3 * len(policies))
-    figure, grid = plt.subplots(
-        len(policies), len(METRICS), figsize=size, sharex=True, sharey="col", squeeze=False
-    )
-    for row, policy in zip(grid, policies, strict=True):
-        for axes, metric in zip(row, METRICS, strict=True):
-            for percentile, colour in zip(PERCENTILES, ("tab:blue", "tab:orange"), strict=True):
-                mine = [
-                    line
-                    for line in lines
-                    if (line.policy, line.metric, line.percentile) == (policy, metric, percentile)
-                ]
-                users = [line.users for line in mine]
-                axes.plot(
-                    users, [line.measured for line in mine], "o-", color=colour,
-                    label=f"p{percentile} measured",
-                )  # fmt: skip
-                axes.plot(
-                    users, [line.predicted for line in mine], "x--", color=colour,
-                    label=f"p{percentile} predicted",
-                )  # fmt: skip
-            axes.set_title(f"{policy}: {metric} (s)", fontsize=10)
-            axes.set_xscale("log", base=2)
-            axes.set_xticks(users, [str(number) for number in users])
-            axes.grid(alpha=0.3)
-    for axes in grid[0]:
-        axes.set_ylim(bottom=0)  # columns share it, so only after the last was drawn
-    grid[0][0].legend(fontsize=8)
-    figure.supxlabel("users who wait for their answers", fontsize=10)
-    figure.tight_layout()
-    figure.savefig(path, dpi=130)
-    plt.close(figure)
 
 
 async def run(options: argparse.Namespace) -> int:

@@ -45,7 +45,7 @@ _DRAFT_TIMES: Final[Sequence[tuple[str, Mapping[str, str]]]] = (
 class Options:
     """What to measure; without `tiers` a few draft lengths, without `budget_s` all cells.
 
-    `effort` is the depth's own unless given.
+    `effort` is the depth's own unless given; `notes` are kept in the file.
     """
 
     url: str
@@ -57,6 +57,7 @@ class Options:
     budget_s: float | None = None
     progress: bool = True
     effort: Effort | None = None
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +177,15 @@ class _Calibration:
             prefill, overhead, error = fit.prefill(results, lane)
             residuals |= {f"{lane} steps": fit.residual(steps), f"{lane} prefill": error}
             limits = self._options.limits.of(lane)
+            mixing, wait_steps = fit.mixing(results, lane, prefill, overhead)
             lanes[lane] = LaneProfile(
                 steps=steps,
                 prefill=prefill,
                 max_num_seqs=min(limits.max_num_seqs, self._seats(results, lane)),
                 chunk_tokens=limits.chunk_tokens,
                 contention=fit.contention(results, lane, alone),
+                mixing=mixing,
+                wait_steps=wait_steps,
                 overhead_s=overhead,
                 gpus=limits.gpus,
             )
@@ -198,6 +202,7 @@ class _Calibration:
             classes=fit.classes(results, subject.k_max),
             draft_s=next((us / 1e6 for us in draft_us if us > 0), None),
             residuals=residuals,
+            notes=list(self._options.notes),
         )
         others = sample_sum(scrape, "rayspec_requests_total") - subject.answered
         others -= self._client.requests

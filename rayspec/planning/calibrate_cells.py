@@ -9,7 +9,16 @@ from typing import Final, Literal
 
 from rayspec.routing.types import Lane
 
-__all__ = ["Cell", "ClassCell", "ContentionCell", "Depth", "PrefillCell", "StepCell", "plan"]
+__all__ = [
+    "Cell",
+    "ClassCell",
+    "ContentionCell",
+    "Depth",
+    "MixedCell",
+    "PrefillCell",
+    "StepCell",
+    "plan",
+]
 
 Depth = Literal["quick", "full"]
 
@@ -37,6 +46,18 @@ class PrefillCell:
 
 
 @dataclass(frozen=True, slots=True)
+class MixedCell:
+    """Prompts of several lengths, one at a time, beside `batch` streams of the same lane."""
+
+    lane: Lane
+    batch: int
+    k: int
+    context: int
+    lengths: tuple[int, ...]
+    round: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ContentionCell:
     """Steps of both lanes while both have `batch` streams."""
 
@@ -53,7 +74,7 @@ class ClassCell:
     workload_class: str
 
 
-Cell = StepCell | PrefillCell | ContentionCell | ClassCell
+Cell = StepCell | PrefillCell | MixedCell | ContentionCell | ClassCell
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +106,7 @@ def plan(
     for number in range(extent.rounds):
         cells += _steps(extent, number)
         cells += [PrefillCell(lane, extent.lengths, number) for lane in seats]
+        cells += _mixed(extent, number)
         if number == 0 and Lane.SPECULATIVE in seats:
             cells += [ClassCell(name) for name in classes]
         cells += [
@@ -130,3 +152,14 @@ def _steps(extent: _Extent, number: int) -> Iterator[StepCell]:
     for context, lane in product(extent.contexts[1:], extent.batches):
         k = extent.tiers[-1] if lane is Lane.SPECULATIVE else 0
         yield StepCell(lane, min(2, extent.batches[lane][-1]), k, context, number)
+
+
+def _mixed(extent: _Extent, number: int) -> Iterator[MixedCell]:
+    """Yield the cells of prompts beside streams, which need a seat of their own."""
+    # Prompts as most of them are, thrice: what is sought is a share of a step.
+    lengths = extent.lengths[1:3] * 3
+    for lane, batches in extent.batches.items():
+        batch = min(4, batches[-1] - 1)
+        if batch > 0:
+            k = extent.tiers[-1] if lane is Lane.SPECULATIVE else 0
+            yield MixedCell(lane, batch, k, extent.contexts[0], lengths, number)

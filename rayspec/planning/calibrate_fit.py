@@ -11,13 +11,29 @@ from typing import Final
 import numpy as np
 
 from rayspec.errors import ConfigError
-from rayspec.planning.calibrate_cells import Cell, ClassCell, ContentionCell, PrefillCell, StepCell
+from rayspec.planning.calibrate_cells import (
+    Cell,
+    ClassCell,
+    ContentionCell,
+    MixedCell,
+    PrefillCell,
+    StepCell,
+)
 from rayspec.planning.calibrate_measure import Result
 from rayspec.planning.calibration import ClassProfile, PrefillFit, Step
 from rayspec.routing.cost_model import StepPoint, StepTimes
 from rayspec.routing.types import Lane
 
-__all__ = ["Results", "classes", "contention", "largest_batch", "prefill", "residual", "steps"]
+__all__ = [
+    "Results",
+    "classes",
+    "contention",
+    "largest_batch",
+    "mixing",
+    "prefill",
+    "residual",
+    "steps",
+]
 
 Results = Sequence[tuple[Cell, Result]]
 
@@ -107,6 +123,27 @@ def prefill(results: Results, lane: Lane) -> tuple[PrefillFit, float, float]:
     error = float(np.median(np.abs(slope * lengths + base - times) / times))
     fit = PrefillFit(base_s=max(base, 0.0), per_token_s=max(slope, 1e-9))
     return fit, max(median(outside), 0.0), error
+
+
+def mixing(results: Results, lane: Lane, fit: PrefillFit, overhead_s: float) -> tuple[float, int]:
+    """Return how a lane's prompts and decoding share a step, and the steps that prompts wait.
+
+    The first is the share of the shorter part, decoding or an empty prefill, that comes on top of
+    the longer one: 0 where both read the weights together, 1 where they follow one another. The
+    second is of whole steps after the one in which a request comes. Both are 0 if never measured.
+    """
+    shares, waits = [], []
+    for cell, result in results:
+        if isinstance(cell, MixedCell) and cell.lane is lane:
+            for tokens, mixed_s, step_s, ttft_s in result.get("mixed", ()):
+                longer, shorter = max(step_s, fit.base_s), min(step_s, fit.base_s)
+                rest = mixed_s - longer - tokens * fit.per_token_s
+                if shorter > 0:
+                    shares.append(rest / shorter)
+                # It comes in the middle of a step, in the mean.
+                waits.append((ttft_s - overhead_s - mixed_s) / step_s - 0.5)
+    share = min(max(median(shares), 0.0), 1.0) if shares else 0.0
+    return share, min(max(round(median(waits)), 0), 1) if waits else 0
 
 
 def contention(results: Results, lane: Lane, alone: StepTimes) -> float:

@@ -9,8 +9,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, Final
 
 from rayspec.errors import Overloaded, RequestError, Unavailable
-from rayspec.planning.calibrate_cells import Cell, ClassCell, ContentionCell, PrefillCell, StepCell
+from rayspec.planning.calibrate_cells import (
+    Cell,
+    ClassCell,
+    ContentionCell,
+    MixedCell,
+    PrefillCell,
+    StepCell,
+)
 from rayspec.planning.calibrate_client import Chunk, Client, Reply, sample_sum
+from rayspec.planning.calibrate_mixed import measure_mixed
 from rayspec.planning.calibrate_prompts import Prompt
 from rayspec.planning.calibrate_subject import Subject
 from rayspec.planning.calibrate_window import common, steady_steps, step_window
@@ -51,6 +59,7 @@ class Meter:
 
     - `windows`: per lane what `Window` holds, and the mean `drafts` of a sequence and step,
     - `points`: prompt tokens, and the times to the first token that client and engine saw,
+    - `mixed`: prompt tokens, the step that held them, one that held none, time to the first token,
     - `steps` (how many gave so many tokens) of `all_steps`, `drafted`, and the answers' lengths,
     - or `failed`: why there is nothing, and `full` if a lane does not take so many.
     """
@@ -71,6 +80,8 @@ class Meter:
                     return await self._together(cell, {Lane.SPECULATIVE: cell.k, Lane.PLAIN: 0})
                 case PrefillCell():
                     return await self._prefill(cell)
+                case MixedCell():
+                    return await self._mixed(cell)
                 case ClassCell():
                     return await self._answers(cell)
         except RequestError as error:
@@ -154,6 +165,20 @@ class Meter:
     async def _first_token(self, lane: Lane, length: int) -> float:
         (prompt,) = self._subject.pool.take(1, length)
         return (await self._client.stream(self._decode(prompt, 1), lane=lane)).ttft_s
+
+    async def _mixed(self, cell: MixedCell) -> Result:
+        """Ask for one token after prompts of several lengths, beside streams that decode."""
+
+        async def ask(length: int, tokens: int, into: Reply) -> Reply:
+            (prompt,) = self._subject.pool.repeat(1, length)
+            k = cell.k if cell.lane is Lane.SPECULATIVE else None
+            body = self._decode(prompt, tokens)
+            return await self._client.stream(body, lane=cell.lane, k=k, into=into)
+
+        room = self._subject.max_len - cell.context - cell.k - 1
+        result = await measure_mixed(ask, cell.batch, cell.context, cell.lengths, room)
+        await asyncio.sleep(_SETTLE_FAILED_S)
+        return result
 
     async def _answers(self, cell: ClassCell) -> Result:
         """Let the speculative lane answer every prompt of the class, with all drafts."""

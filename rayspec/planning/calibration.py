@@ -52,6 +52,18 @@ class LaneProfile(_Part):
     contention: float = Field(
         1.0, ge=1, description="A step while the other lane works too ÷ one while it idles."
     )
+    mixing: Share = Field(
+        0.0,
+        description="A step with prompt tokens takes the longer of its decoding and an empty "
+        "prefill, and this share of the shorter: 0 where weights are read once for both.",
+    )
+    wait_steps: int = Field(
+        0,
+        ge=0,
+        le=1,
+        description="Whole steps that a request waits after the one in which it comes: 1 where the "
+        "next step is always scheduled ahead.",
+    )
     overhead_s: float = Field(
         0.0, ge=0, description="What a request waits outside its engine: HTTP, routing, tokenising."
     )

@@ -4,9 +4,11 @@ While nothing arrives and nobody ends, steps repeat: they are taken in one jump,
 arrival may bring forward to the next boundary of a step. The rules are vLLM's: running sequences
 come first, each with its K + 1 tokens; prompts share what is left of the token budget in the order
 of arrival; at most `max_num_seqs` sequences run, and the rest waits. A step with prompt tokens
-takes as long as its decoding, or an empty prefill if that is longer (weights are read once), and
-its prompt tokens' time on top. A prompt's last chunk yields its first token. A full KV cache and
-preemption are not simulated: choose `max_num_seqs` so that the cache suffices.
+takes as long as its decoding, or an empty prefill if that is longer, a measured share of the
+shorter (none where weights are read once), and its prompt tokens' time on top. Where steps are
+scheduled ahead, a request waits for one more than the one in which it comes. A prompt's last chunk
+yields its first token. A full KV cache and preemption are not simulated: choose `max_num_seqs` so
+that the cache suffices.
 """
 
 from __future__ import annotations
@@ -54,15 +56,21 @@ class Engine:
         *,
         contention: float = 1.0,
         overhead_s: float = 0.0,
+        mixing: float = 0.0,
+        wait_steps: int = 0,
         gpus: int = 0,
     ) -> None:
         self.lane = lane
         self.cost = cost
         self.contention = contention
         self.overhead_s = overhead_s  # what a request waits outside of it
+        self.mixing = mixing
+        self.wait_steps = wait_steps
         self.gpus = gpus
         self.version = 0  # grows whenever the end of the jump changes
         self.waiting: deque[tuple[int, int]] = deque()  # request, k
+        self._fresh = 0  # of those that wait, the last so many came in this jump
+        self._barred = 0  # and so many came in the one before, and wait for a step
         self.prefilling: deque[list[int]] = deque()  # request, k, prompt tokens left
         self.ends: list[tuple[int, int, int]] = []  # heap of last step, request, k
         self.step = 0
@@ -111,11 +119,14 @@ class Engine:
     def enqueue(self, request: int, k: int) -> None:
         """Take a request; call `begin` or `cut` next."""
         self.waiting.append((request, k))
+        self._fresh += not self.idle and self.running < self.cost.max_num_seqs
         self.backlog_tokens += self._workload.prompts[request]
 
     def begin(self, now: float, slowdown: float = 1.0) -> float | None:
         """Start the next jump at a boundary of steps; return its end, None if there is no work."""
-        while self.waiting and self.running < self.cost.max_num_seqs:
+        if not self.ends and not self.prefilling:
+            self._barred = 0  # nothing was scheduled ahead
+        while len(self.waiting) > self._barred and self.running < self.cost.max_num_seqs:
             request, k = self.waiting.popleft()
             self.prefilling.append([request, k, self._workload.prompts[request]])
         self.version += 1
@@ -126,7 +137,7 @@ class Engine:
         if self.prefilling:
             self._first_s = self._mixed_step() * slowdown
         elif self.ends:
-            self._jump = self.ends[0][0] - self.step
+            self._jump = 1 if self._barred else self.ends[0][0] - self.step
             self._first_s = self._decode_s(0) * slowdown
             if self._jump > 1:
                 last = self._decode_s(self._jump - 1) * slowdown
@@ -150,6 +161,7 @@ class Engine:
     def end(self) -> Finished:
         """Account for the jump that is over."""
         taken = self._duration(self._jump)
+        self._barred, self._fresh = self._fresh if self.wait_steps else 0, 0
         if self.on_taken is not None:
             self.on_taken(self._taken(taken))
         self.busy_s += taken
@@ -217,7 +229,8 @@ class Engine:
         prefill = self.cost.prefill
         if not tokens:
             return decode
-        return max(decode, prefill.base_s) + tokens * prefill.per_token_s
+        longer, shorter = max(decode, prefill.base_s), min(decode, prefill.base_s)
+        return longer + self.mixing * shorter + tokens * prefill.per_token_s
 
     def _duration(self, steps: int) -> float:
         return steps * (self._first_s + self._growth_s * (steps - 1) / 2)

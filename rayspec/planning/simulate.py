@@ -75,6 +75,8 @@ def make_engines(
                 workload,
                 contention=profile.contention,
                 overhead_s=profile.overhead_s,
+                mixing=profile.mixing,
+                wait_steps=profile.wait_steps,
                 gpus=profile.gpus,
             )
             for _ in range(count)

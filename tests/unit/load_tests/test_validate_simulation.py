@@ -10,18 +10,17 @@ import pytest
 
 from load_tests.closed_loop import Answer
 from load_tests.validate_simulation import (
-    METRICS,
-    PERCENTILES,
     Line,
     compare,
-    draw,
     measured_times,
     predicted_times,
     report,
+    scenarios_of,
     trace_of,
 )
+from load_tests.validation_plot import METRICS, PERCENTILES, draw
 from rayspec.planning.calibration import Calibration, ClassProfile, LaneProfile, PrefillFit, Step
-from rayspec.planning.scenarios import ALWAYS, NONE, scenarios
+from rayspec.planning.scenarios import ALWAYS, NONE, ROUTED, scenarios
 from rayspec.routing.types import Lane
 
 STEP_S, BASE_S, PER_TOKEN_S, OUTSIDE_S = 0.05, 0.04, 0.001, 0.02
@@ -82,6 +81,14 @@ def test_accepted_drafts_make_tokens_cheaper() -> None:
     assert told[0]["TPOT"] == pytest.approx(STEP_S / 5)
     rejected = predicted_times(known, which[ALWAYS], [answer("chat")], users=1)
     assert rejected[0]["TPOT"] == pytest.approx(STEP_S)
+
+
+def test_the_simulated_router_has_the_settings_of_the_application() -> None:
+    known = calibration()
+    file = Path(__file__).parents[3] / "deployments" / "app.yaml"
+    told = predicted_times(known, scenarios_of(known, file)[ROUTED], [answer("code")] * 8, users=2)
+    assert all(len(times["E2E"]) == 8 for times in told)
+    assert ALWAYS in scenarios_of(known, None)
 
 
 def test_answers_of_one_token_have_no_time_per_token() -> None:

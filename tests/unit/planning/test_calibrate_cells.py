@@ -14,6 +14,7 @@ from rayspec.planning.calibrate_cells import (
     ClassCell,
     ContentionCell,
     Depth,
+    MixedCell,
     PrefillCell,
     StepCell,
     plan,
@@ -34,6 +35,7 @@ def test_quick() -> None:
     assert Counter(type(cell) for cell in found) == {
         StepCell: 5 * 4 + 2,
         PrefillCell: 2,
+        MixedCell: 2,
         ClassCell: 2,
         ContentionCell: 2,
     }

@@ -8,7 +8,15 @@ import pytest
 
 from rayspec.errors import ConfigError
 from rayspec.planning import calibrate_fit as fit
-from rayspec.planning.calibrate_cells import Cell, ClassCell, ContentionCell, PrefillCell, StepCell
+from rayspec.planning.calibrate_cells import (
+    Cell,
+    ClassCell,
+    ContentionCell,
+    MixedCell,
+    PrefillCell,
+    StepCell,
+)
+from rayspec.planning.calibration import PrefillFit
 from rayspec.routing.cost_model import StepPoint, StepTimes, expected_tokens
 from rayspec.routing.types import Lane
 
@@ -134,3 +142,21 @@ def test_a_class_without_any_accepted_draft() -> None:
     (profile,) = fit.classes([(ClassCell("chat"), result)], 4).values()
     assert profile.acceptance == [0.0]
     assert profile.coverage == 0.0
+
+
+@pytest.mark.parametrize(
+    ("share", "wait"), [(0.0, 0), (1.0, 0), (0.5, 1), (0.0, 1), (-0.3, 0), (2.0, 1)]
+)
+def test_how_prompts_and_decoding_share_a_step(share: float, wait: int) -> None:
+    prefill, overhead_s, step_s = PrefillFit(base_s=0.02, per_token_s=1e-3), 0.01, 0.04
+    points = []
+    for tokens in (128, 512, 128):
+        mixed_s = step_s + share * 0.02 + tokens * 1e-3
+        points.append((tokens, mixed_s, step_s, overhead_s + (0.5 + wait) * step_s + mixed_s))
+    cell = MixedCell(Lane.PLAIN, 4, 0, 128, (128, 512, 128))
+    results: list[tuple[Cell, Any]] = [(cell, {"mixed": points}), (cell, {"failed": "lost"})]
+
+    found, waited = fit.mixing(results, Lane.PLAIN, prefill, overhead_s)
+    assert found == pytest.approx(min(max(share, 0.0), 1.0))
+    assert waited == wait
+    assert fit.mixing(results, Lane.SPECULATIVE, prefill, overhead_s) == (0.0, 0)

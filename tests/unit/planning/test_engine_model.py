@@ -152,3 +152,34 @@ def test_what_an_engine_took_can_be_measured() -> None:
     assert (decoding.prompt_tokens, decoding.batch, decoding.steps) == (0, 1, 10)
     assert decoding.seconds == pytest.approx(0.01)
     assert decoding.at == pytest.approx(0.15)
+
+
+@pytest.mark.parametrize(("mixing", "beside"), [(0.0, 0.02), (0.5, 0.025), (1.0, 0.03)])
+def test_a_step_with_a_prompt_takes_a_share_of_the_shorter_part_on_top(
+    mixing: float, beside: float
+) -> None:
+    profile = lane([(1, 0, 0.01), (2, 0, 0.01)], base_s=0.02, per_token_s=1e-9)
+    measured = calibration(profile.model_copy(update={"mixing": mixing}))
+    found = run(trace([0.0, 0.025], [10, 1]), measured)
+    assert found.first_token[1] == pytest.approx(0.03 + beside, abs=1e-6)
+
+
+def test_where_steps_are_scheduled_ahead_a_request_waits_for_one_more() -> None:
+    profile = lane([(1, 0, 0.01), (2, 0, 0.01)])
+    ahead = calibration(profile.model_copy(update={"wait_steps": 1}))
+    # The first is alone in an idle engine; the second comes in the middle of a step.
+    requests = trace([0.0, 0.025, 0.027], [10, 3, 3], [1, 1, 1])
+    for measured, first in ((calibration(profile), 0.04), (ahead, 0.05)):
+        found = run(requests, measured)
+        assert found.first_token[1:].tolist() == pytest.approx([first, first], abs=1e-6)
+        assert found.finished[0] == pytest.approx(0.09, abs=1e-6)
+
+
+def test_who_waits_for_a_seat_takes_it_at_once() -> None:
+    profile = lane([(1, 0, 0.01)], max_num_seqs=1)
+    for measured in (
+        calibration(profile),
+        calibration(profile.model_copy(update={"wait_steps": 1})),
+    ):
+        found = run(trace([0.0, 0.025], [10, 3]), measured)
+        assert found.first_token[1] == pytest.approx(0.09, abs=1e-6)

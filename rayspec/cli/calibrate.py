@@ -42,6 +42,10 @@ def calibrate(
         Path | None,
         typer.Option(help="Draw time per token of both lanes by load, one panel per class."),
     ] = None,
+    note: Annotated[
+        list[str] | None,
+        typer.Option(help="A line to keep in the file, such as what ran beside; may be repeated."),
+    ] = None,
     progress: Annotated[bool, typer.Option(help="Show the cells that are left.")] = True,
 ) -> None:
     """Measure step times, prefill, contention and acceptance of an application.
@@ -71,6 +75,7 @@ def calibrate(
         limits=limits_of(load(file), has_gpu=has_gpu()) if file else Limits(),
         tiers=_tiers(k),
         budget_s=budget_s,
+        notes=tuple(note or ()),
         progress=progress,
     )
     if app:
@@ -103,8 +108,9 @@ def _report(outcome: Outcome, out: Path) -> None:
             f"{lane:12} {len(profile.steps)} step times from {alone * 1e3:.1f} ms on, fit "
             f"±{error['steps']:.0%}; prefill {prefill.base_s * 1e3:.1f} ms and "
             f"{prefill.per_token_s * 1e3:.3f} ms a token, fit ±{error['prefill']:.0%}; "
-            f"contention {profile.contention:.2f}; outside the engine "
-            f"{profile.overhead_s * 1e3:.1f} ms"
+            f"contention {profile.contention:.2f}; a prompt beside decoding adds "
+            f"{profile.mixing:.0%} of the shorter, after {profile.wait_steps} steps; outside the "
+            f"engine {profile.overhead_s * 1e3:.1f} ms"
         )
     for name, kind in sorted(calibration.classes.items()):
         rates = " ".join(f"{rate:.2f}" for rate in kind.acceptance)

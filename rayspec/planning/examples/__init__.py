@@ -1,4 +1,8 @@
-"""Calibrations that ship with rayspec, to try the planning tools before measuring anything."""
+"""Calibrations that ship with rayspec, to try the planning tools before measuring anything.
+
+Every JSON file here is one, named after its hardware, and is offered by its name. `rayspec
+calibrate --note "…" --out FILE` writes such a file; its notes say how it was measured.
+"""
 
 from __future__ import annotations
 

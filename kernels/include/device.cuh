@@ -1,0 +1,99 @@
+// What the kernels need of a compiler: nvcc, NVRTC without any header, or a host compiler that runs
+// threads as fibers (tests/support/emulated).
+#pragma once
+
+using u32 = unsigned int;
+using u64 = unsigned long long;
+using i64 = long long;
+
+#define RS_DEVICE __device__ __forceinline__
+
+constexpr u32 kAll = 0xffffffffu;
+constexpr float kLog2E = 1.4426950408889634f;
+
+RS_DEVICE float infinity() { return __int_as_float(0x7f800000); }
+
+// 2^x as the special function unit computes it: 2 ulp, and 0 below 2^-126.
+RS_DEVICE float fast_exp2(float x) {
+#ifdef RAYSPEC_HOST
+    return exp2f(x);
+#else
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+#endif
+}
+
+struct alignas(16) Words {
+    u32 w[4];
+};
+
+// 16 bytes that nothing writes while the kernel runs.
+RS_DEVICE Words load_words(const void* address) {
+#ifdef RAYSPEC_HOST
+    return *static_cast<const Words*>(address);
+#else
+    Words v;
+    asm("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+        : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3])
+        : "l"(address));
+    return v;
+#endif
+}
+
+// NaN counts as -inf and +inf as the largest number: such rows still name a token.
+RS_DEVICE float clean(float x) { return x != x ? -infinity() : fminf(x, 3.4028234e38f); }
+
+// Unsigned integers in the order of the floats they stand for.
+RS_DEVICE u32 key_of(float x) {
+    const u32 bits = __float_as_uint(x + 0.0f);  // -0 is 0
+    return bits & 0x80000000u ? ~bits : bits | 0x80000000u;
+}
+
+RS_DEVICE float float_of(u32 key) {
+    return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
+}
+
+// Element types: how many 16-byte words hold, and what each is as a float.
+struct Float32 {
+    using Storage = u32;
+    static constexpr int kPerWords = 4;
+    static constexpr u32 kLowest = 0xff800000u;
+    static RS_DEVICE float get(const Words& v, int j) { return __uint_as_float(v.w[j]); }
+    static RS_DEVICE void set(Words& v, int j, u32 bits) { v.w[j] = bits; }
+    static RS_DEVICE float value(u32 bits) { return __uint_as_float(bits); }
+};
+
+template <typename Half>
+struct Packed16 {
+    using Storage = unsigned short;
+    static constexpr int kPerWords = 8;
+    static RS_DEVICE u32 bits(const Words& v, int j) { return (v.w[j / 2] >> (16 * (j % 2))) & 0xffffu; }
+    static RS_DEVICE float get(const Words& v, int j) { return Half::value(bits(v, j)); }
+    static RS_DEVICE void set(Words& v, int j, u32 bits) {
+        const u32 shift = 16 * (j % 2);
+        v.w[j / 2] = (v.w[j / 2] & ~(0xffffu << shift)) | (bits << shift);
+    }
+};
+
+struct BFloat16 : Packed16<BFloat16> {
+    static constexpr u32 kLowest = 0xff80u;
+    static RS_DEVICE float value(u32 bits) { return __uint_as_float(bits << 16); }
+    // The upper of a pair is a float but for bits that must not count.
+    static RS_DEVICE float get(const Words& v, int j) {
+        return __uint_as_float(j % 2 ? v.w[j / 2] & 0xffff0000u : v.w[j / 2] << 16);
+    }
+};
+
+struct Float16 : Packed16<Float16> {
+    static constexpr u32 kLowest = 0xfc00u;
+    static RS_DEVICE float value(u32 bits) {
+#ifdef RAYSPEC_HOST
+        return host_half(bits);
+#else
+        float y;
+        asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(static_cast<unsigned short>(bits)));
+        return y;
+#endif
+    }
+};

@@ -104,6 +104,7 @@ class ChosenShape(LoadTestShape):
         now = time.perf_counter()
         if self._position < 0:
             self._steps = plan(self.collector.options, self.collector.workers())
+            self.collector.plan(self._steps)
             self._enter(0, now)
         elif now >= self._until and self._position < len(self._steps):
             self._enter(self._position + 1, now)

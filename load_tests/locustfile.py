@@ -11,6 +11,7 @@ lane, which stands in the column of the method.
 
 from __future__ import annotations
 
+import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -32,10 +33,22 @@ from load_tests.traffic.user import StreamingUser  # noqa: E402
 
 __all__ = ["ChosenShape", "StreamingUser"]
 
+logger = logging.getLogger(__name__)
+
 # Locust's default, none, would cut off what the users of the last step wait for.
 _STOP_TIMEOUT_S = 60.0
 
 events.init_command_line_parser.add_listener(add_options)
+
+
+def _judge(environment: Environment, **_: Any) -> None:
+    """Fail a run that measured nothing, such as one that lost its workers."""
+    options = environment.parsed_options
+    if options is None or not options.headless or options.shape in ("closed", "soak"):
+        return
+    if missing := StreamingUser.collector.missing():
+        logger.error("no answer was measured at: %s", ", ".join(missing))
+        environment.process_exit_code = 1
 
 
 @events.init.add_listener
@@ -55,6 +68,7 @@ def _begin(environment: Environment, **_: Any) -> None:
     # Workers send their last figures after that.
     environment.events.quit.add_listener(lambda **_: collector.write())
     if not isinstance(environment.runner, WorkerRunner):
+        environment.events.quitting.add_listener(_judge)
         try:
             host = environment.host or StreamingUser.host
             collector.model = ask_server(host, options.api_key).model

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from argparse import Namespace
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -64,6 +64,7 @@ class Collector:
         self._steps: list[_Times] = []
         self._started = ""
         self._workers = 0
+        self._planned: Sequence[Step] = ()
         self.live = Live()
         self.model = ""
         environment.events.report_to_master.add_listener(self._report)
@@ -96,6 +97,10 @@ class Collector:
     def busy(self) -> bool:
         """Whether a user still waits for an answer."""
         return self._runner is not None and self._runner.user_count > 0
+
+    def plan(self, steps: Sequence[Step]) -> None:
+        """Note which steps are to come."""
+        self._planned = tuple(steps)
 
     def begin(self, index: int, step: Step | None) -> None:
         """Begin a step, everywhere; None ends the last one."""
@@ -188,9 +193,15 @@ class Collector:
         Path(path).parent.mkdir(parents=True, exist_ok=True)
         Path(path).write_text(json.dumps(self.result(), indent=1) + "\n", encoding="utf-8")
 
-    def failures(self) -> Counter[str]:
-        """Return what went wrong, and how often."""
-        errors: Counter[str] = Counter()
-        for cell in self._tally.cells.values():
-            errors.update(cell.errors)
-        return errors
+    def missing(self) -> list[str]:
+        """Return the names of measured steps that are to come yet, or had no answer at all."""
+        answered = {
+            index for (index, _, _), cell in self._tally.cells.items() if cell.counts["requests"]
+        }
+        planned = self._planned or [times.step for times in self._steps]
+        begun = len(self._steps)
+        return [
+            step.name
+            for index, step in enumerate(planned)
+            if not step.warm_up and (index >= begun or index not in answered)
+        ]

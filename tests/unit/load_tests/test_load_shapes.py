@@ -73,6 +73,9 @@ class FakeCollector:
     def busy(self) -> bool:
         return self.waiting
 
+    def plan(self, steps: list[Step]) -> None:
+        self.planned = steps
+
     def begin(self, _: int, step: Step | None) -> None:
         self.begun.append(step.name if step else None)
 

@@ -78,6 +78,15 @@ def test_streams_that_break_are_failures(tmp_path: Path) -> None:
     assert all(error.startswith("the stream broke") for error in errors)
 
 
+def test_steps_without_an_answer_are_an_error(tmp_path: Path) -> None:
+    file = tmp_path / "result.json"
+    options = ("--steps", "1", "--step-seconds", "1", "--exit-code-on-error", "0")
+    with fake_server(refuse_every=1) as server:
+        done = run_locust(server.url, file, *options)
+    assert done.returncode == 1
+    assert "no answer was measured at: 1 user" in done.stderr
+
+
 def test_nothing_listens(tmp_path: Path) -> None:
     done = run_locust("http://127.0.0.1:9", tmp_path / "result.json", "--steps", "1")
     assert done.returncode == 1

@@ -132,6 +132,7 @@ def _speculation(config: AppConfig, settings: LaneConfig, device: Device) -> Spe
         k_tiers=_k_tiers(settings),
         draft_deadline_s=_DEADLINE_S[carrier] if deadline_ms is None else deadline_ms / 1000,
         transport=carrier,
+        fused_verification=settings.fused_verification,
     )
     draft = config.draft
     if not isinstance(draft, ModelDraftConfig):

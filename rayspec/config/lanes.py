@@ -98,6 +98,11 @@ class SpeculativeLaneConfig(LaneConfig):
         "0 and `num_speculative_tokens` always belong to them; by default there are no others. "
         "On CUDA each tier costs its own set of graphs.",
     )
+    fused_verification: bool = Field(
+        True,
+        description="Verify drafts on CUDA with rayspec's kernels rather than on vLLM's path: the "
+        "same distribution, in one read of the logits.",
+    )
     draft_deadline_ms: float | None = Field(
         None,
         gt=0,

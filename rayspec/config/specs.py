@@ -30,6 +30,7 @@ class SpeculationSpec:
     transport: Transport = "gloo"
     q_top: int = 0
     draft_shards: int = 1
+    fused_verification: bool = True
 
     @property
     def q_mode(self) -> Literal["none", "sparse"]:

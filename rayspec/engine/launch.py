@@ -63,5 +63,6 @@ def speculative_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
             q_mode=speculation.q_mode,
             q_top=speculation.q_top,
             draft_shards=speculation.draft_shards,
+            fused_verification=speculation.fused_verification,
         ),
     )

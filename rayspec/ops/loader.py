@@ -118,8 +118,9 @@ def _nvrtc(folder: Path, arch: str) -> bytes:
 class Module:
     """The kernels on a device, ready to be launched. A `rayspec.ops.verify.Launcher`."""
 
-    def __init__(self, code: bytes, multiprocessors: int) -> None:
-        self.multiprocessors = multiprocessors
+    def __init__(self, code: bytes, device: torch.device) -> None:
+        self.multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
+        self._device = device
         self._driver = ctypes.CDLL("libcuda.so.1")
         self._code = code
         library = ctypes.c_void_p()
@@ -136,7 +137,7 @@ class Module:
     def launch(self, name: str, grid: tuple[int, int], threads: int, arguments: list[Any]) -> None:
         """Launch on torch's current stream; `arguments` are ctypes values."""
         addresses = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
-        stream = ctypes.c_void_p(torch.cuda.current_stream().cuda_stream)
+        stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
         self._call(
             "cuLaunchKernel",
             self._kernels[name],
@@ -167,5 +168,4 @@ def _load(index: int, pid: int) -> Module:
     device = torch.device("cuda", index)
     with torch.cuda.device(device):
         torch.cuda.current_stream().synchronize()  # There is a context from here on.
-        properties = torch.cuda.get_device_properties(device)
-        return Module(compile_kernels(architecture(device)), properties.multi_processor_count)
+        return Module(compile_kernels(architecture(device)), device)

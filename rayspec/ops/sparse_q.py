@@ -14,7 +14,11 @@ __all__ = ["DenseDraftLogits"]
 
 
 class DenseDraftLogits:
-    """`logits` [S, K, V] float32, -inf but for the newest drafts' distributions."""
+    """`logits` [S, K, V] float32, -inf but for the newest drafts' distributions.
+
+    `ids` int32 and `weights` float32 [S, K, M] say the same in few words, -1 for no token:
+    `weights` are logarithms with the temperature in them.
+    """
 
     def __init__(
         self, slots: int, k_max: int, vocab_size: int, q_top: int, device: torch.device
@@ -22,8 +26,9 @@ class DenseDraftLogits:
         self.logits = torch.full(
             (slots, k_max, vocab_size), float("-inf"), dtype=torch.float32, device=device
         )
-        # What each row of `logits` holds besides -inf; -1 for nothing.
-        self._held = torch.full((slots, k_max, q_top), -1, dtype=torch.int32, device=device)
+        # What each row of `logits` holds besides -inf.
+        self.ids = torch.full((slots, k_max, q_top), -1, dtype=torch.int32, device=device)
+        self.weights = torch.zeros(self.ids.shape, dtype=torch.float32, device=device)
 
     def scatter(
         self,
@@ -41,15 +46,16 @@ class DenseDraftLogits:
         k_max, vocab_size = self.logits.shape[1:]
         _scatter_q[(rows, k_max)](
             self.logits,
-            self._held,
+            self.ids,
+            self.weights,
             drafts,
             q,
             slot_of,
             temperature,
             K=k_max,
             VOCAB=vocab_size,
-            TOP=self._held.shape[2],
-            TOP_PO2=triton.next_power_of_2(self._held.shape[2]),
+            TOP=self.ids.shape[2],
+            TOP_PO2=triton.next_power_of_2(self.ids.shape[2]),
             num_warps=1,
         )
 
@@ -58,6 +64,7 @@ class DenseDraftLogits:
 def _scatter_q(  # type: ignore[no-untyped-def]
     logits,
     held,
+    held_weights,
     drafts,
     q,
     slot_of,
@@ -93,3 +100,4 @@ def _scatter_q(  # type: ignore[no-untyped-def]
     values = tl.where(certain, 0.0, weights * scale)
     tl.store(logits + line * VOCAB + ids, values, mask=within & (ids >= 0))
     tl.store(held + line * TOP + entry, ids, mask=within)
+    tl.store(held_weights + line * TOP + entry, tl.where(certain, 0.0, weights), mask=within)

@@ -168,7 +168,34 @@ V2 = (
     Hook(
         "vllm.v1.worker.gpu.spec_decode.rejection_sampler",
         "RejectionSampler.__call__",
-        ("draft_logits",),
+        ("draft_logits", "input_batch", "invalid_drafts", "logits"),
+    ),
+    Hook(
+        "vllm.v1.worker.gpu.spec_decode.rejection_sampler",
+        "RejectionSampler",
+        members=(
+            "_get_logprobs_tensors",
+            "enable_adaptive_verification",
+            "num_speculative_steps",
+            "sampler",
+            "synthetic_conditional_rates",
+            "use_block_verification",
+            "watermark_key",
+        ),
+    ),
+    Hook(
+        "vllm.v1.worker.gpu.sample.sampler",
+        "Sampler",
+        members=(
+            "compute_nans",
+            "logits_processors",
+            "logprobs_mode",
+            "penalties_state",
+            "return_sampling_mask",
+            "sampling_states",
+            "thinking_budget_state",
+            "use_fp64_gumbel",
+        ),
     ),
     Hook(
         "vllm.v1.worker.gpu.cudagraph_utils",

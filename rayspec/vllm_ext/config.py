@@ -31,6 +31,8 @@ class ExtConfig:
     q_top: int = 0
     # Drafts that share the slots: slot s belongs to shard s % draft_shards.
     draft_shards: int = 1
+    # Verify drafts with our kernels on CUDA rather than on vLLM's path.
+    fused_verification: bool = True
     ping_interval_s: float = 0.5
     pong_timeout_s: float = 3.0
     enabled: bool = True

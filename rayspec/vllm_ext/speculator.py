@@ -70,6 +70,11 @@ class RemoteSpeculator(BaseSpeculator):
             self.draft_logits = self._dense.logits
 
     @property
+    def sparse_q(self) -> DenseDraftLogits | None:
+        """What the newest drafts were drawn from, if they were."""
+        return self._dense
+
+    @property
     def n_valid(self) -> torch.Tensor:
         """Drafts per row of the newest batch that are not fillers, [max_num_seqs]."""
         return self._drafts[:, self._spec.k_max]

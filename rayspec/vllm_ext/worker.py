@@ -134,11 +134,20 @@ class RayspecWorker:
         """
         if self._carrier is not None:
             self._carrier.warm_up()
+            with self._guard("install_verifier"):
+                self._install_verifier()
         answer = self._quietly("compile_or_warm_up_model")
         if self._carrier is not None:
             with self._guard("complete_dispatch"):
                 self._complete_dispatch()
         return answer
+
+    def _install_verifier(self) -> None:
+        me: Any = self
+        if me.use_v2_model_runner and self._ext.fused_verification:
+            from rayspec.vllm_ext.verifier import install
+
+            install(me.model_runner)
 
     def _complete_dispatch(self) -> None:
         me: Any = self

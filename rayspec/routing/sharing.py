@@ -20,8 +20,8 @@ __all__ = ["Gathering", "Usual", "drafting_together", "gather"]
 
 # Both lanes have to be quicker together by so much, or the other one alone, for a change.
 _MARGIN = 0.03
-# So many ways to share out the requests are looked at: the best one is never far from one of them.
-_WAYS = 4
+# Ways to share out the requests that are looked at: the best one is never far from one of them.
+_PLAIN_SHARES = (0.25, 0.5, 0.75)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,9 +119,9 @@ def _lanes(rates: Mapping[Lane | None, float]) -> list[Lane]:
 
 
 def _shares(count: int) -> list[int]:
-    """Return some numbers of requests of which the rest is not empty."""
-    step = max(count // (_WAYS + 1), 1)
-    return list(range(step, count, step))
+    """Return some numbers of requests of which neither they nor the rest is empty."""
+    found = {round(count * share) for share in _PLAIN_SHARES}
+    return sorted(found - {0, count})
 
 
 def _rate(cost: LaneCost, count: float, replicas: int, usual: Usual, lane: Lane) -> float:

@@ -42,8 +42,9 @@ def test_both_lanes_are_predicted_and_the_faster_one_is_taken() -> None:
     assert speculative > 0
     assert plain > 0
     rule, _, detail = answer.headers["x-rayspec-reason"].partition(" ")
-    assert rule in {"faster", "steady", "explore"}
-    assert "acceptance" in detail
+    # The lanes share this machine: where both together are no quicker, all take one.
+    assert rule in {"together", "faster", "steady", "explore"}
+    assert "tokens/s of all" in detail or "acceptance" in detail
     if rule == "faster":
         faster = "speculative" if speculative < plain else "plain"
         assert answer.headers["x-rayspec-lane"] == faster

@@ -7,21 +7,21 @@ constexpr int kStatsThreads = 256;
 extern "C" {
 
 // Everything by request (B) or by slot (S) that rows need, gathered once: sampling parameters may
-// lie in host memory, where each look costs a microsecond. Block (i, b): row i of request b.
+// lie in host memory, where each look costs a microsecond. Block (b, i): row i of request b.
 __global__ void __launch_bounds__(32) rayspec_prepare(
     Row* rows, int* named_ids, float* named_q, int* done, int num_rows, int named_count, int vocab,
     const int* draft_ids, const unsigned char* invalid, const int* num_valid, const int* starts,
     const int* slots, const float* temperature, const int* top_k, const float* top_p, const float* min_p,
     const i64* seeds, const i64* positions, const i64* step, const int* q_ids, const float* q_logits,
     i64 q_slot_stride, i64 q_place_stride) {
-    const int place = blockIdx.x, request = blockIdx.y, lane = threadIdx.x;
+    const int request = blockIdx.x, place = blockIdx.y, lane = threadIdx.x;
     const int start = starts[request], count = starts[request + 1] - start;
     if (place == 0 && lane == 0) done[request] = 0;
     if (place == 0 && request == 0) {
         // Rows of nobody, and rows of requests that have more than drafts can be.
-        for (int r = starts[gridDim.y] + lane; r < num_rows; r += 32) rows[r].request = -1;
+        for (int r = starts[gridDim.x] + lane; r < num_rows; r += 32) rows[r].request = -1;
     }
-    if (place + 1 == int(gridDim.x)) {
+    if (place + 1 == int(gridDim.y)) {
         for (int r = place + 1 + lane; r < count; r += 32) rows[start + r].request = -1;
     }
     if (place >= count) return;
@@ -29,7 +29,7 @@ __global__ void __launch_bounds__(32) rayspec_prepare(
     Row row = {};
     row.request = request;
     row.place = place;
-    row.count = Smaller()(u32(count), gridDim.x);
+    row.count = Smaller()(u32(count), gridDim.y);
     row.temperature = temperature[slot];
     row.scale = row.temperature > 0.0f ? kLog2E / row.temperature : 0.0f;
     row.top_k = top_k ? top_k[slot] : vocab;
@@ -80,15 +80,17 @@ template <typename T>
 RS_DEVICE void row_stats(
     const typename T::Storage* logits, i64 stride, int vocab, int tiles, int run, const Row* rows,
     const int* named_ids, int named_count, TileStats* stats) {
-    const i64 index = blockIdx.y;
+    const int per_block = (kStatsThreads / 32) * run, per_row = (tiles + per_block - 1) / per_block;
+    const i64 index = blockIdx.x / per_row;
     const int lane = threadIdx.x % 32;
-    const int first = (blockIdx.x * (kStatsThreads / 32) + threadIdx.x / 32) * run;
+    const int first = (blockIdx.x % per_row) * per_block + threadIdx.x / 32 * run;
     const int last = first + run < tiles ? first + run : tiles;
     if (first >= last || rows[index].request < 0) return;
     const typename T::Storage* row = logits + index * stride;
     const bool aligned = aligned16<T>(row);
     const float scale = rows[index].scale;
     const int named = lane < named_count ? named_ids[index * named_count + lane] : -1;
+    stats += index * tiles;
     for (int t = first; t < last; ++t) {
         const int base = t * kTileColumns<T>;
         Stripe<T> stripes[kStripes];
@@ -126,7 +128,7 @@ RS_DEVICE void row_stats(
 #pragma unroll
             for (int mask = 16; mask > 0; mask /= 2) sum += __shfl_xor_sync(kAll, sum, mask);
         }
-        if (lane == 0) stats[index * tiles + t] = TileStats{largest, sum};
+        if (lane == 0) stats[t] = TileStats{largest, sum};
     }
 }
 
@@ -173,7 +175,7 @@ RS_DEVICE void resolve(
 }
 
 #define RAYSPEC_KERNELS(NAME, T)                                                                        \
-    extern "C" __global__ void __launch_bounds__(kStatsThreads, 5) rayspec_row_stats_##NAME(              \
+    extern "C" __global__ void __launch_bounds__(kStatsThreads, 4) rayspec_row_stats_##NAME(              \
         const T::Storage* logits, i64 stride, int vocab, int tiles, int run, const Row* rows,          \
         const int* named_ids, int named_count, TileStats* stats) {                                     \
         row_stats<T>(logits, stride, vocab, tiles, run, rows, named_ids, named_count, stats);          \

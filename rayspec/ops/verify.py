@@ -37,7 +37,7 @@ _DTYPES: Final = {
 }
 # Blocks of the reading kernel that a multiprocessor holds, and how many rounds of them there
 # should be before a warp reads more than one tile.
-_RESIDENT: Final = 5
+_RESIDENT: Final = 4
 _ROUNDS: Final = 2
 
 _ARGUMENTS: Final = (
@@ -246,7 +246,7 @@ def launch_verify(
     ids, weights = q if q is not None else (None, None)
     launcher.launch(
         "rayspec_prepare",
-        (k_max + 1, batch),
+        (batch, k_max + 1),
         32,
         [
             c_void_p(space.rows),
@@ -283,7 +283,7 @@ def launch_verify(
     run = tiles_per_warp(tiles, n, multiprocessors)
     launcher.launch(
         f"rayspec_row_stats_{kind}",
-        (-(-tiles // (_STATS_WARPS * run)), n),
+        (-(-tiles // (_STATS_WARPS * run)) * n, 1),
         32 * _STATS_WARPS,
         [
             *matrix,

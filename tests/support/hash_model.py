@@ -72,7 +72,12 @@ class HashModel:
     """See the module; `vocab_size` is a few hundred, `token_ids` may trim it."""
 
     def __init__(
-        self, device: str = "cpu", vocab_size: int = 300, block_size: int = 4, max_len: int = 64
+        self,
+        device: str = "cpu",
+        vocab_size: int = 300,
+        block_size: int = 4,
+        max_len: int = 64,
+        widest: int = 2,
     ) -> None:
         self.device = torch.device(device)
         self.vocab_size = vocab_size
@@ -81,6 +86,7 @@ class HashModel:
         self.max_len = max_len
         self.kv_bytes_per_token = 4
         self.weight_bytes = 0
+        self.widest = widest
         self.prefilled = 0
         self.max_blocks = 0
 

@@ -130,10 +130,11 @@ class Rig:
         blocks: int | None = None,
         token_ids: list[int] | None = None,
         announced: bool = False,
+        widest: int = 2,
         **spec: Any,
     ) -> None:
         self.announced = announced
-        self.model = HashModel(device, VOCAB)
+        self.model = HashModel(device, VOCAB, widest=widest)
         if token_ids is not None:
             self.model.token_ids = torch.tensor(token_ids, dtype=torch.int32, device=device)
         kv_gib = None if blocks is None else blocks * self.model.block_size * 4 / 2**30

@@ -87,6 +87,7 @@ class FusedLlamaModel:
             fp8=quantization == "fp8",
         )
         self.weight_bytes = self.weights.step_bytes
+        self.widest = 2
         sides = 2 * self.shape.layers * self.shape.kv_heads * self.shape.head_dim
         self.kv_bytes_per_token = sides * dtype.itemsize
         self.max_blocks = 0

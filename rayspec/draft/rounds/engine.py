@@ -61,8 +61,10 @@ class RoundsEngine:
         self._max_blocks = -(-spec.max_len // model.block_size)
         blocks = self._affordable(model)
         model.allocate(blocks, self._max_blocks)
-        self._state = SlotState(spec, self._max_blocks, model.device)
-        self._seats = Seats(spec, self._state, BlockPool(blocks, model.block_size))
+        widest = spec.widest(model)
+        self._state = SlotState(spec, self._max_blocks, model.device, widest=widest)
+        pool = BlockPool(blocks, model.block_size)
+        self._seats = Seats(spec, self._state, pool, widest=widest)
         self.graphs = RoundGraphs(spec, model, self._state)
         self._stream = own_stream(model.device, priority=-1) if cuda else None
         self._ring = RoundRing(spec.max_slots, cuda)
@@ -188,7 +190,9 @@ class RoundsEngine:
         if after is not None and self._stream is not None:
             self._stream.wait_event(after)
         ring.began[place].record()
-        self.graphs.launch(min(active, len(self._seats)), k_want)
+        wide = k_want > 0 and self._seats.any_waits(target)
+        self.counters.wide += wide
+        self.graphs.launch(min(active, len(self._seats)), k_want, wide=wide)
         ring.packed[place].record()
         ring.reports[place, : target.slots].copy_(
             self.graphs.report[: target.slots], non_blocking=True
@@ -272,6 +276,7 @@ class RoundsEngine:
             launch_p50_us=counters.launch.percentile(0.5),
             launch_p99_us=counters.launch.percentile(0.99),
             rounds_ahead=counters.ahead,
+            rounds_wide=counters.wide,
             rows_not_ready=counters.rows_not_ready,
             prefill_pieces=counters.pieces,
             prefill_failures=counters.failures,

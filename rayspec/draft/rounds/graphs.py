@@ -1,4 +1,4 @@
-"""One round as one launch: a CUDA graph for each batch size and draft length.
+"""One round as one launch: a CUDA graph for each batch size, draft length and first pass.
 
 On a CPU, where Triton's interpreter runs the kernels, the same calls are made directly.
 """
@@ -22,7 +22,7 @@ from rayspec.draft.rounds.sampling import (
     partial_largest,
     partial_top,
 )
-from rayspec.draft.rounds.spec import RoundsSpec
+from rayspec.draft.rounds.spec import STRIDE, RoundsSpec
 from rayspec.draft.rounds.state import SlotState
 from rayspec.draft.vllm_model.base import DecodePlan, DraftModel
 
@@ -62,8 +62,9 @@ class RoundGraphs:
         self._places = ints(rows, self._parts)
         self._keys = torch.zeros(rows, self._parts, max(top, 1), dtype=torch.int64, device=device)
         self._token_ids = self._places if ids is None else ids
-        self._plans: dict[int, tuple[DecodePlan, DecodePlan]] = {}
-        self._launches: dict[tuple[int, int], Callable[[], None]] = {}
+        self._reaches = sorted({STRIDE, spec.widest(model)})
+        self._plans: dict[int, dict[int, DecodePlan]] = {}  # by batch size and width
+        self._launches: dict[tuple[int, int, int], Callable[[], None]] = {}
 
     def prepare(self, stream: torch.cuda.Stream | None) -> None:
         """Make the launch of every batch size and draft length.
@@ -75,12 +76,14 @@ class RoundGraphs:
         self.order[Order.FRAME], self.order[Order.WIDTH] = idle.data_ptr(), len(idle)
         pool = torch.cuda.graph_pool_handle() if self._cuda else None
         for bucket in reversed(self._spec.buckets):
-            self._plans[bucket] = self._model.plan(bucket, 2), self._model.plan(bucket, 1)
-            self._warm_up(bucket, stream)
-            for k in reversed(self._spec.tiers):
-                self._launches[bucket, k] = self._launch(bucket, k, pool, stream)
-        self._warm_up(0, stream)
-        self._launches[0, 0] = self._launch(0, 0, pool, stream)
+            widths = (*reversed(self._reaches), 1)
+            self._plans[bucket] = {width: self._model.plan(bucket, width) for width in widths}
+            for reach in reversed(self._reaches):
+                self._warm_up(bucket, reach, stream)
+                for k in reversed(self._spec.tiers):
+                    self._launches[bucket, k, reach] = self._launch(bucket, k, reach, pool, stream)
+        self._warm_up(0, STRIDE, stream)
+        self._launches[0, 0, STRIDE] = self._launch(0, 0, STRIDE, pool, stream)
         logger.info("%d rounds in %.1f s", len(self._launches), time.perf_counter() - began)
 
     def fit(self, rows: int, k: int) -> tuple[int, int]:
@@ -91,35 +94,39 @@ class RoundGraphs:
         bucket = next((size for size in spec.buckets if size >= rows), spec.buckets[-1])
         return bucket, next((tier for tier in spec.tiers if tier >= k), spec.tiers[-1])
 
-    def launch(self, rows: int, k: int) -> None:
+    def launch(self, rows: int, k: int, *, wide: bool = False) -> None:
         """Start a round for up to `rows` sequences and `k` drafts, on the current stream.
+
+        With `wide` its first pass takes as many tokens as the model can, for sequences that are
+        late; those shorter than that sit out.
 
         The order must have been written before, on the same stream. With nothing to draft the
         frame is taken up and the reply, if there is to be one, says that there are no drafts.
         """
-        self._launches[self.fit(rows, k)]()
+        bucket, k = self.fit(rows, k)
+        self._launches[bucket, k, self._reaches[-1] if wide and bucket else STRIDE]()
 
-    def _warm_up(self, bucket: int, stream: torch.cuda.Stream | None) -> None:
+    def _warm_up(self, bucket: int, reach: int, stream: torch.cuda.Stream | None) -> None:
         """Compile and load every kernel, which cannot happen during a capture."""
         if stream is not None:
             with torch.cuda.stream(stream):
                 for _ in range(2):  # some libraries settle for an algorithm at their second call
-                    self._body(bucket, min(2, self._spec.k_max))
+                    self._body(bucket, min(2, self._spec.k_max), reach)
             stream.synchronize()
 
     def _launch(
-        self, bucket: int, k: int, pool: Any, stream: torch.cuda.Stream | None
+        self, bucket: int, k: int, reach: int, pool: Any, stream: torch.cuda.Stream | None
     ) -> Callable[[], None]:
         if stream is None:
-            return partial(self._body, bucket, k)
+            return partial(self._body, bucket, k, reach)
         graph = torch.cuda.CUDAGraph()
         # Other threads may use the device meanwhile, for other things than this model.
         with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
-            self._body(bucket, k)
+            self._body(bucket, k, reach)
         replay: Callable[[], None] = graph.replay
         return replay
 
-    def _body(self, bucket: int, k: int) -> None:
+    def _body(self, bucket: int, k: int, reach: int) -> None:
         spec, state = self._spec, self._state
         apply_frame[(spec.max_slots,)](
             self.order,
@@ -137,12 +144,13 @@ class RoundGraphs:
             state.tokens.stride(0),
             K=spec.k_max,
             KP=triton.next_power_of_2(spec.k_max + 2),
+            REACH=reach,
             num_warps=1,
         )
         if bucket:
-            wide, narrow = self._plans[bucket]
-            self._begin(wide, narrow, k)
-            self._choose(wide.run(), narrow, 0)
+            first, narrow = self._plans[bucket][reach], self._plans[bucket][1]
+            self._begin(first, narrow, k)
+            self._choose(first.run(), narrow, 0)
             for step in range(1, k):
                 self._choose(narrow.run(), narrow, step)
         pack_reply[(spec.max_slots + 1,)](
@@ -159,9 +167,9 @@ class RoundGraphs:
             num_warps=1,
         )
 
-    def _begin(self, wide: DecodePlan, narrow: DecodePlan, k: int) -> None:
+    def _begin(self, first: DecodePlan, narrow: DecodePlan, k: int) -> None:
         spec, state = self._spec, self._state
-        begin_batch[(wide.rows,)](
+        begin_batch[(first.rows,)](
             self.order,
             state.slot_map,
             state.length,
@@ -175,15 +183,15 @@ class RoundGraphs:
             self._batch_slot,
             self._batch_k,
             self._batch_len,
-            wide.input_ids,
-            wide.positions,
-            wide.seq_lens,
-            wide.block_table,
-            wide.slot_mapping,
+            first.input_ids,
+            first.positions,
+            first.seq_lens,
+            first.block_table,
+            first.slot_mapping,
             narrow.block_table,
             state.tokens.stride(0),
             state.tables.stride(0),
-            wide.block_table.stride(0),
+            first.block_table.stride(0),
             narrow.block_table.stride(0),
             spec.rows,
             k,
@@ -192,6 +200,7 @@ class RoundGraphs:
             BLOCK_SIZE=self._model.block_size,
             MAX_BLOCKS=state.tables.shape[1],
             CHUNK=_TABLE_CHUNK,
+            REACH=first.width,
         )
 
     def _choose(self, logits: torch.Tensor, narrow: DecodePlan, step: int) -> None:

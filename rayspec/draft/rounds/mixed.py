@@ -32,6 +32,7 @@ class MixedDraftModel:
         self.max_len = min(vllm.max_len, fused.max_len)
         self.kv_bytes_per_token = vllm.kv_bytes_per_token
         self.weight_bytes = fused.weight_bytes
+        self.widest = vllm.widest
 
     def allocate(self, blocks: int, max_blocks: int) -> None:
         """Take the KV cache: `blocks` in all, at most `max_blocks` for one sequence."""
@@ -41,6 +42,8 @@ class MixedDraftModel:
 
     def plan(self, rows: int, width: int) -> DecodePlan:
         """Return static buffers for decoding; call after `allocate`. Runs both once to choose."""
+        if width > self._fused.widest:
+            return self._vllm.plan(rows, width)
         return quickest(self.candidates(rows, width), min(_CONTEXT, self.max_len))
 
     def candidates(self, rows: int, width: int) -> dict[str, Candidate[DecodePlan]]:

@@ -37,8 +37,6 @@ _SWITCH_S: Final = 200e-6
 # as long as one. Those that keep coming are not waited for.
 _GATHER_S: Final = 300e-6
 _GATHER_MOST_S: Final = 1e-3
-# A round makes up for this many tokens.
-_ROUND_TOKENS: Final = 2
 
 
 @dataclass(slots=True, eq=False)
@@ -53,7 +51,7 @@ class Part:
     @property
     def readies(self) -> bool:
         """Whether its row can draft as soon as it is published."""
-        return not self.dropped and self.row.length - self.end <= _ROUND_TOKENS
+        return not self.dropped and self.row.length - self.end <= self.row.reach
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +85,7 @@ def next_piece(rows: Sequence[Row], most: int) -> Piece | None:
 
 
 def _is_due(row: Row) -> bool:
-    least = _ROUND_TOKENS if row.owner.k_want and row.sequence.k else _LEAST_UNASKED
+    least = row.reach if row.owner.k_want and row.sequence.k else _LEAST_UNASKED
     behind = row.behind and row.length - row.filled > least
     return behind and not row.broken and row.length <= min(row.limit, row.owner.max_len)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from rayspec.draft.mirror import DraftSequence
+from rayspec.draft.rounds.spec import STRIDE
 
 __all__ = ["Row", "TargetSlots"]
 
@@ -27,15 +28,19 @@ class TargetSlots:
 class Row:
     """A sequence with a row of the state, and blocks for some of its positions.
 
-    `behind` means that the device lets the sequence sit out until its KV is prefilled: nothing but
-    the host changes `filled` then. `since` is the first round whose report knows what the host did.
+    `late` means that a usual round does not make up for what has no KV, but one with a wide first
+    pass may. `behind` means that none does, and the device lets the sequence sit out until its KV
+    is prefilled: nothing but the host changes `filled` then. `since` is the first round whose
+    report knows what the host did. `widest` is how many tokens the widest first pass takes.
     """
 
     index: int
     sequence: DraftSequence
     owner: TargetSlots
     blocks: list[int] = field(default_factory=list)
+    widest: int = STRIDE
     filled: int = 0
+    late: bool = True
     behind: bool = True
     since: int = 0
     limit: int = 0  # positions for which it has blocks
@@ -46,3 +51,20 @@ class Row:
     def length(self) -> int:
         """Tokens of the sequence, all of which the device has by now, or soon in its order."""
         return len(self.sequence.tokens)
+
+    @property
+    def reach(self) -> int:
+        """Tokens without KV that some round makes up for; a wide first pass needs as many."""
+        return self.widest if self.length >= self.widest else STRIDE
+
+    @property
+    def waits(self) -> bool:
+        """Whether a round with a wide first pass, and no other, lets it draft."""
+        owner, length = self.owner, self.length
+        return (
+            self.late
+            and not self.behind
+            and self.sequence.k > 0
+            and self.widest <= length < owner.max_len
+            and length <= self.limit
+        )

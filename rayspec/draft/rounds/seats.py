@@ -17,7 +17,7 @@ from rayspec.draft.mirror import DraftSequence
 from rayspec.draft.rounds.blocks import BlockPool
 from rayspec.draft.rounds.layout import Report
 from rayspec.draft.rounds.rows import Row, TargetSlots
-from rayspec.draft.rounds.spec import RoundsSpec
+from rayspec.draft.rounds.spec import STRIDE, RoundsSpec
 from rayspec.draft.rounds.state import SlotState
 from rayspec.errors import LinkRefused
 from rayspec.link.protocol import Hello
@@ -30,13 +30,17 @@ _SEED_SALT: Final = 0x9E3779B97F4A7C15
 class Seats:
     """Gives slots to targets, and rows and blocks to their sequences.
 
-    `following` is the number of the next round: the first that knows what is changed now.
+    `following` is the number of the next round: the first that knows what is changed now. `widest`
+    is how many tokens the widest first pass of a round takes.
     """
 
-    def __init__(self, spec: RoundsSpec, state: SlotState, pool: BlockPool) -> None:
+    def __init__(
+        self, spec: RoundsSpec, state: SlotState, pool: BlockPool, *, widest: int = STRIDE
+    ) -> None:
         self.pool = pool
         self.following = 1
         self._spec = spec
+        self._widest = widest
         self._state = state
         self._targets: list[TargetSlots] = []
         self._rows: dict[int, Row] = {}  # by the sequence's uid
@@ -55,6 +59,10 @@ class Seats:
     def waiting(self) -> int:
         """Sequences without a row."""
         return len(self._waiting)
+
+    def any_waits(self, target: TargetSlots) -> bool:
+        """Whether a sequence of the target needs a wide first pass to draft."""
+        return any(row.waits for row in self._rows.values() if row.owner is target)
 
     # Targets and their sequences.
 
@@ -147,7 +155,9 @@ class Seats:
         """The KV of positions up to `end` is written."""
         row.filled = end
         row.since = self.following
-        row.behind = row.length - end > 2
+        # The step that is under way may bring more than a usual round makes up for.
+        row.late = True
+        row.behind = row.length - end > row.reach
         self._state.set("kv_len", row.index, end)
 
     def absorb(self, target: TargetSlots, number: int, report: np.ndarray) -> None:
@@ -158,18 +168,21 @@ class Seats:
             line = report[row.sequence.slot]
             if line[Report.GEN] == row.sequence.gen:
                 row.filled = int(line[Report.KV_LEN])
-                row.behind = int(line[Report.LENGTH]) - row.filled > 2
+                length = int(line[Report.LENGTH])
+                row.late = length - row.filled > STRIDE
+                row.behind = length - row.filled > row.reach
 
     def _seat(self, sequence: DraftSequence, target: TargetSlots) -> None:
         state, tokens = self._state, sequence.tokens
         index = self._free_rows.pop()
         blocks, filled = self.pool.recall(tokens)
-        if 0 < len(tokens) - filled <= 2:
+        row = Row(index, sequence, target, blocks, self._widest, filled, since=self.following)
+        reach = row.reach
+        if 0 < len(tokens) - filled <= reach < len(tokens) - filled + target.k_max + 1:
             # A round would make up for these, but not for these and what the next step brings.
-            filled = max(0, len(tokens) - 3)
-        row = Row(index, sequence, target, blocks, filled, since=self.following)
+            row.filled = filled = max(0, len(tokens) - reach - 1)
         row.limit = len(blocks) * self.pool.block_size
-        row.behind = len(tokens) - filled > 2
+        row.behind = len(tokens) - filled > reach
         self._rows[sequence.uid] = row
         state.set_tokens(index, tokens)
         state.set_table(index, 0, blocks)

@@ -5,9 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
+from rayspec.draft.vllm_model.base import DraftModel
 from rayspec.errors import ConfigError
 
-__all__ = ["RoundsSpec"]
+__all__ = ["STRIDE", "RoundsSpec"]
+
+# Tokens without KV that a sequence which drafts has at most when a round begins: the target's own,
+# and the last draft if that was taken.
+STRIDE: Final = 2
 
 # Tokens of a step row and of a round's drafts, as powers of two that kernels are built for.
 _LARGEST_K: Final = 62
@@ -58,6 +63,10 @@ class RoundsSpec:
     def serving(self, *, k_max: int, max_slots: int) -> RoundsSpec:
         """Return the same for all that a server admits; ConfigError if that is too much."""
         return replace(self, k_max=k_max, max_slots=max_slots)
+
+    def widest(self, model: DraftModel) -> int:
+        """Return how many tokens of a sequence the widest first pass of a round takes."""
+        return model.widest if self.max_len >= 2 * model.widest else STRIDE
 
     @property
     def buckets(self) -> tuple[int, ...]:

@@ -6,11 +6,14 @@ The rounds own slots, tokens and blocks; the model owns weights and the cache's 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 import torch
 
-__all__ = ["Chunks", "DecodePlan", "DraftModel"]
+__all__ = ["WIDEST", "Chunks", "DecodePlan", "DraftModel"]
+
+# A plan of a general attention kernel takes any width; more costs a small batch more than it saves.
+WIDEST: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,7 @@ class DraftModel(Protocol):
     max_len: int  # tokens that a sequence may have
     kv_bytes_per_token: int
     weight_bytes: int  # that one decoding step reads
+    widest: int  # new tokens of a sequence that a plan takes, at most
 
     def allocate(self, blocks: int, max_blocks: int) -> None:
         """Take the KV cache: `blocks` in all, at most `max_blocks` for one sequence."""

@@ -15,7 +15,7 @@ from vllm.forward_context import set_forward_context
 from vllm.model_executor.models.utils import extract_layer_index
 
 from rayspec.draft.vllm_model.attention import Attention, Batch
-from rayspec.draft.vllm_model.base import Chunks
+from rayspec.draft.vllm_model.base import WIDEST, Chunks
 from rayspec.draft.vllm_model.cache import LayerCaches
 from rayspec.draft.vllm_model.load import device_of, load
 from rayspec.draft.vllm_model.plan import VllmDecodePlan
@@ -55,6 +55,7 @@ class VllmDraftModel:
         self.block_size = self._caches.block_size
         self.kv_bytes_per_token = self._caches.block_bytes // self.block_size
         self.weight_bytes = self._weight_bytes()
+        self.widest = WIDEST
         self._max_blocks = 0
         # Builders own scratch memory, and prefill runs beside decoding on another stream.
         self._decode = Attention(self._config, self._caches, self.device)

@@ -81,6 +81,46 @@ def test_a_request_after_steps_that_wanted_no_drafts_has_them_at_once(rig: Rig) 
     assert [len(drafts) for drafts in target.take(ready=True).values()] == [0, 4]
 
 
+def test_a_wide_first_pass_makes_up_for_steps_without_drafts() -> None:
+    rig = Rig(widest=8)
+    target = rig.target()
+    target.begin(0, PROMPT)
+    target.step(s0=[])
+    target.begin(1, PROMPT[4:])
+    target.step(s0=[3], s1=[])
+    prefilled, wide = rig.model.prefilled, rig.engine.stats().rounds_wide
+    for token in (1, 2, 3, 4, 5):
+        target.tell(0, {0: [token]})
+        rig.settle()
+    target.take(ready=True)
+    target.tell(4, {0: [6], 1: [7]})
+    rig.settle()
+    assert [len(d) for d in target.take(ready=False).values()] == [4, 0]
+    assert rig.model.prefilled == prefilled
+    assert rig.engine.stats().rounds_wide == wide + 1
+    # What is shorter than that pass has its drafts in the next round, which is a usual one.
+    assert [len(d) for d in target.step(s0=[8], s1=[9]).values()] == [4, 4]
+    assert rig.engine.stats().rounds_wide == wide + 1
+    rig.close()
+
+
+def test_steps_during_a_prefill_do_not_call_for_another() -> None:
+    rig = Rig(widest=8)
+    target = rig.target()
+    target.begin(0, PROMPT)
+    pieces = SlowPieces(rig.engine)
+    for token in range(6):
+        target.tell(4, {0: [token]})
+        while rig.turn():
+            pass
+    pieces.end()
+    rig.settle()
+    target.take(ready=False)
+    assert len(target.step(s0=[7])[0]) == 4
+    assert rig.engine.stats().prefill_pieces == 1
+    rig.close()
+
+
 def test_a_slot_is_given_to_another_request(rig: Rig) -> None:
     target = rig.target()
     target.begin(1, PROMPT)
@@ -231,10 +271,11 @@ def test_targets_share_an_engine_and_one_leaves(rig: Rig) -> None:
     rig.targets.pop()
 
 
+@pytest.mark.parametrize("widest", [2, 8])
 @pytest.mark.parametrize("seed", range(4))
-def test_random_schedules_of_two_targets(seed: int) -> None:
+def test_random_schedules_of_two_targets(seed: int, widest: int) -> None:
     chance = random.Random(seed)
-    rig = Rig(blocks=40 if seed % 2 else None, announced=seed % 4 > 1)
+    rig = Rig(blocks=40 if seed % 2 else None, announced=seed % 4 > 1, widest=widest)
     one, two = rig.target(), rig.target(slots=3)
     drafted = sum(
         random_run(rig, target, chance, steps=8) for _ in range(3) for target in (one, two)

@@ -84,7 +84,8 @@ def gather(
     `before` is what was best so far, if `gathered` says that anything was; it changes only for a
     clear advantage.
     """
-    count = sum(view.concurrency for view in views.values()) + sequences
+    # What generates nothing, such as a list of models, also comes to an idle application.
+    count = max(sum(view.concurrency for view in views.values()) + sequences, 1)
     replicas = {lane: max(view.replicas, 1) for lane, view in views.items()}
 
     def rate(lane: Lane, share: float, *, beside: bool) -> float:

@@ -53,6 +53,11 @@ def found(
     return gather(views(*loads), curves, USUAL, 1, before, gathered=gathered)
 
 
+def test_what_generates_nothing_finds_an_idle_application() -> None:
+    curves = {S: curve(0.0), P: curve(0.0)}
+    assert gather(views(0, 0), curves, USUAL, 0, None, gathered=False) == found(0.0, 1.0, (0, 0))
+
+
 def test_one_request_takes_the_quicker_lane() -> None:
     assert found(0.0, 1.0, (0, 0)).lane is S
     slow = Usual(1.1, 4.0, USUAL.lengths)

@@ -21,6 +21,8 @@ __all__ = ["StartedApp"]
 _START_TIMEOUT_S: Final = 1800.0
 _STOP_TIMEOUT_S: Final = 180.0
 _POLL_S: Final = 1.0
+# The `serve` command need not be on the path.
+_SERVE: Final = "rayspec.planning.serve_run"
 
 
 class StartedApp:
@@ -41,8 +43,7 @@ class StartedApp:
             )
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
-                # What the `serve` command runs; the command itself need not be on the path.
-                [sys.executable, "-m", "ray.serve.scripts", "run", str(self._file.resolve())],
+                [sys.executable, "-m", _SERVE, "run", str(self._file.resolve())],
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -156,6 +156,8 @@ class Router:
         """Return in which lane all requests are served best, if lanes on one machine compete."""
         if not self._shared or predicted is None or len(predicted.lanes) < len(Lane):
             return None
+        if not request.sequences:
+            return self._gathering
         tokens, drafts = drafting_together(
             views,
             curves[Lane.SPECULATIVE].alone,

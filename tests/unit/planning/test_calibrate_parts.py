@@ -204,7 +204,7 @@ def test_an_application_is_started_awaited_and_stopped(
     monkeypatch.setattr(calibrate_app, "_POLL_S", 0.01)
     file = tmp_path / "app.yaml"
     with StartedApp(file, url):
-        assert told.read_text() == f"-m ray.serve.scripts run {file}"
+        assert told.read_text() == f"-m rayspec.planning.serve_run run {file}"
         lanes = httpx.get(f"{url}/health").json()["lanes"]
         assert lanes["speculative"]["draft_attached"]
         with pytest.raises(ConfigError, match="an application runs at"), StartedApp(file, url):

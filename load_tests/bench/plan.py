@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 __all__ = ["Cell", "Group", "Turn", "Variant", "interleave", "pack"]
 
@@ -20,7 +21,7 @@ class Variant:
     @property
     def name(self) -> str:
         """How the engine is called in logs and file names."""
-        draft = f"-{self.draft}" if self.draft else ""
+        draft = f"-{Path(self.draft).name}" if self.draft else ""
         return f"{self.system}{draft}-k{self.k}" if self.k else self.system
 
 

@@ -11,6 +11,8 @@ NEEDS = {PLAIN: {0: 20}, A: {0: 22, 1: 5}, B: {0: 24}, C: {0: 20}}
 
 def test_names_tell_engines_apart() -> None:
     assert [variant.name for variant in (PLAIN, A, B)] == ["plain", "rayspec-k5", "colocated-1b-k5"]
+    # A draft may be a folder.
+    assert Variant("colocated", 3, "/tmp/models/distilled").name == "colocated-distilled-k3"
 
 
 def test_everything_that_fits_is_one_group() -> None:

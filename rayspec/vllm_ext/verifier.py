@@ -118,8 +118,9 @@ class FusedVerifier(RejectionSampler):
             return False
         slots = input_batch.idx_mapping_np
         if self.sampler.logprobs_mode in PROCESSED_LOGPROBS_MODES:
-            return int(self.sampler.sampling_states.max_num_logprobs(slots)) == NO_LOGPROBS
-        few = logits.shape[0] <= int(get_max_chunk_logits(logits.shape[1]))
+            asked: int = self.sampler.sampling_states.max_num_logprobs(slots)
+            return asked == int(NO_LOGPROBS)
+        few = bool(logits.shape[0] <= get_max_chunk_logits(logits.shape[1]))
         return few or not self._needs_processing(slots)
 
     def _needs_processing(self, slots: np.ndarray) -> bool:

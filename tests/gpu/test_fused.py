@@ -186,11 +186,13 @@ def test_fused_kernels_and_vllms_classes_share_a_cache(tmp_path: Path) -> None:
     chosen = model.plan(2, 1), model.plan(2, 2)  # choosing writes into block 0
     for row, sequence in enumerate(tokens):
         batch.prefill(row, 128, len(sequence) - 1)
-    fused, vllm = (make() for make in model.candidates(2, 1).values())
+    plans: tuple[Any, ...] = tuple(make() for make in model.candidates(2, 1).values())
+    fused, vllm = plans
     assert isinstance(fused, FusedPlan)
     assert not isinstance(vllm, FusedPlan)
     # Each reads what the other has written.
-    for plan in (fused, vllm, fused, fused, vllm, *chosen):
+    every: list[Any] = [fused, vllm, fused, fused, vllm, *chosen]
+    for plan in every:
         assert_close(batch, twin, batch.decode(plan))
         for sequence in batch.tokens:
             sequence.append(7)

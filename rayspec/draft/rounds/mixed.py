@@ -43,7 +43,8 @@ class MixedDraftModel:
     def plan(self, rows: int, width: int) -> DecodePlan:
         """Return static buffers for decoding; call after `allocate`. Runs both once to choose."""
         if width > self._fused.widest:
-            return self._vllm.plan(rows, width)
+            wide: DecodePlan = self._vllm.plan(rows, width)
+            return wide
         return quickest(self.candidates(rows, width), min(_CONTEXT, self.max_len))
 
     def candidates(self, rows: int, width: int) -> dict[str, Candidate[DecodePlan]]:

@@ -173,8 +173,8 @@ async def changes(
     return found
 
 
-async def run(options: argparse.Namespace) -> int:
-    """Run the drill, print the report, and return 1 if anything was lost or wrong."""
+async def connect(options: argparse.Namespace) -> tuple[Client, list[Reply]]:
+    """Return a client of the application, and its answers while nothing disturbs it."""
     rows = [json.loads(line)["prompt"] for line in options.prompts.read_text().splitlines()]
     client = Client(options.url, rows[: options.limit], options.max_tokens)
     await client.open()
@@ -188,6 +188,12 @@ async def run(options: argparse.Namespace) -> int:
     reference = await asyncio.gather(*(undisturbed(number) for number in numbers))
     if failed := [reply.error for reply in reference if reply.error]:
         sys.exit(f"the application does not answer: {failed[0]}")
+    return client, reference
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Run the drill, print the report, and return 1 if anything was lost or wrong."""
+    client, reference = await connect(options)
     load = Load(client, options.concurrency)
     result = await drill(client, load, options)
     await load.stop()
@@ -240,20 +246,26 @@ def report(
     return int(bool(errors or wrong))
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Read the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def common_options(description: str) -> argparse.ArgumentParser:
+    """Return the command line of a drill: the load, and what explains another text."""
+    parser = argparse.ArgumentParser(description=description.partition("\n")[0])
     parser.add_argument("--url", default="http://127.0.0.1:8000", help="the application")
     parser.add_argument("--prompts", type=Path, default=PROMPTS, help="JSONL with prompts")
     parser.add_argument("--limit", type=int, default=12, help="use the first prompts only")
     parser.add_argument("--concurrency", type=int, default=4, help="streams at a time")
     parser.add_argument("--max-tokens", type=int, default=128, help="longest answer in tokens")
+    parser.add_argument("--margin", type=float, default=NEAR_TIE, help="nats that rounding decides")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the command line and run."""
+    parser = common_options(__doc__)
     parser.add_argument("--before", type=float, default=20, help="seconds of load before the kill")
     parser.add_argument("--after", type=float, default=20, help="seconds of load with a new draft")
     parser.add_argument("--timeout", type=float, default=300, help="seconds to draft again")
-    parser.add_argument("--margin", type=float, default=NEAR_TIE, help="nats that rounding decides")
     parser.add_argument("--pid", type=int, help="the process to kill, instead of the first draft")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
     return asyncio.run(run(parser.parse_args(argv)))
 
 

@@ -29,9 +29,8 @@ ROOT = Path(__file__).resolve().parents[1]
 if str(ROOT) not in sys.path:  # run as a script
     sys.path.insert(0, str(ROOT))
 
-from load_tests.kill_draft import PROMPTS, Change, Load, changes  # noqa: E402
+from load_tests.kill_draft import Change, Load, changes, common_options, connect  # noqa: E402
 from load_tests.streaming import Client, Reply  # noqa: E402
-from rayspec.audit.lossless import NEAR_TIE  # noqa: E402
 
 LANE = "speculative"
 ENGINE_PROCESSES = ("VLLM::Worker", "VLLM::EngineCore")
@@ -84,18 +83,7 @@ def summary(replies: Sequence[Reply], killed: float) -> dict[str, Any]:
 
 async def run(options: argparse.Namespace) -> int:
     """Run the drill, print the report, and return 1 if more was lost than may be."""
-    rows = [json.loads(line)["prompt"] for line in options.prompts.read_text().splitlines()]
-    client = Client(options.url, rows[: options.limit], options.max_tokens)
-    await client.open()
-    gate = asyncio.Semaphore(options.concurrency)
-
-    async def undisturbed(prompt: int) -> Reply:
-        async with gate:
-            return await client.stream(prompt, client.reference_wish)
-
-    reference = await asyncio.gather(*(undisturbed(n) for n in range(len(client.prompts))))
-    if failed := [reply.error for reply in reference if reply.error]:
-        sys.exit(f"the application does not answer: {failed[0]}")
+    client, reference = await connect(options)
     pids = [options.pid] if options.pid else engine_pids()
     if not pids:
         sys.exit("no engine of the speculative lane on this machine: name a process with --pid")
@@ -126,20 +114,13 @@ def report(facts: dict[str, Any], changed: Sequence[Change], options: argparse.N
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the command line and run."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--url", default="http://127.0.0.1:8000", help="the application")
-    parser.add_argument("--prompts", type=Path, default=PROMPTS, help="JSONL with prompts")
-    parser.add_argument("--limit", type=int, default=12, help="use the first prompts only")
-    parser.add_argument("--concurrency", type=int, default=8, help="streams at a time")
-    parser.add_argument("--max-tokens", type=int, default=128, help="longest answer in tokens")
+    parser = common_options(__doc__)
     parser.add_argument("--before", type=float, default=10, help="seconds of load before the kill")
     parser.add_argument("--after", type=float, default=20, help="seconds of load after it")
     parser.add_argument(
         "--timeout", type=float, default=600, help="seconds for the lane to serve again; 0: no wait"
     )
-    parser.add_argument("--margin", type=float, default=NEAR_TIE, help="nats that rounding decides")
     parser.add_argument("--pid", type=int, help="the process to kill, instead of a worker")
-    parser.add_argument("--json", type=Path, help="write the figures to this file")
     return asyncio.run(run(parser.parse_args(argv)))
 
 

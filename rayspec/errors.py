@@ -3,6 +3,7 @@
 RayspecError
 ├── ConfigError            a setting is wrong: one line with field, value and remedy
 ├── ModelError             a model cannot be found, fetched or verified
+├── EngineLost             a replica whose engine is dead: another has to answer
 ├── LinkError              the connection between a target and its draft
 │   ├── LinkRefused        the two ends do not fit together
 │   └── LinkClosed         the link is gone or was closed
@@ -21,6 +22,7 @@ from typing import Any
 __all__ = [
     "BadRequest",
     "ConfigError",
+    "EngineLost",
     "LinkClosed",
     "LinkError",
     "LinkRefused",
@@ -55,6 +57,10 @@ class ConfigError(RayspecError):
 
 class ModelError(RayspecError):
     """A model cannot be found, fetched, converted or verified."""
+
+
+class EngineLost(RayspecError):
+    """The engine of a replica is dead; never seen by a client while another lane lives."""
 
 
 class LinkError(RayspecError):

@@ -21,6 +21,7 @@ from rayspec.engine.attach import AttachLoop
 from rayspec.engine.cpu import CpuShare, bind_cores
 from rayspec.engine.launch import plain_args, speculative_args
 from rayspec.engine.messages import Begin, Call, End
+from rayspec.errors import EngineLost
 from rayspec.link.protocol import Hello
 from rayspec.link.ticket import Ticket
 from rayspec.models.fetch import resolve
@@ -78,10 +79,13 @@ class PlainTarget:
                     yield Begin(item.status, item.headers, self.snapshot())
                 else:
                     yield item
-        yield End(meter.total, self.snapshot())
+        if not self._serving.lost:  # else what was streamed ended with vLLM's error
+            yield End(meter.total, self.snapshot())
 
     def snapshot(self) -> EngineSnapshot:
-        """Return this replica's load and acceptance now."""
+        """Return this replica's load and acceptance now; raises `EngineLost` without an engine."""
+        if self._serving.lost:
+            raise EngineLost("the engine is dead")
         stats = self._serving.stats()
         return EngineSnapshot(
             lane=self.lane,

@@ -23,6 +23,7 @@ from vllm.v1.engine.async_llm import AsyncLLM
 from vllm.v1.metrics.prometheus import get_prometheus_registry
 
 from rayspec.engine import asgi
+from rayspec.engine.lost import unless_lost
 from rayspec.engine.messages import Call, Generation
 from rayspec.link.protocol import Hello
 from rayspec.routing import EngineProfile
@@ -115,12 +116,21 @@ class Serving:
     async def stream(
         self, call: Call, meter: Meter
     ) -> AsyncGenerator[asgi.ResponseStart | bytes, None]:
-        """Yield the answer of vLLM's application to `call`, metered by `meter`."""
+        """Yield the answer of vLLM's application to `call`, metered by `meter`.
+
+        Raises `EngineLost` where a dead engine would make it an error.
+        """
         # The application runs in a task made inside `asgi.stream`, which copies this context.
         _meter.set(meter)
-        async with contextlib.aclosing(asgi.stream(self._app, call)) as items:
+        answer = unless_lost(lambda: asgi.stream(self._app, call), lambda: self.lost)
+        async with contextlib.aclosing(answer) as items:
             async for item in items:
                 yield item
+
+    @property
+    def lost(self) -> bool:
+        """Whether the engine is dead, until Serve has noticed and replaces this replica."""
+        return bool(self._engine.errored)
 
     def stats(self) -> EngineStats:
         """Return the newest figures of the scheduler."""

@@ -18,11 +18,19 @@ from ray.serve.exceptions import (
 from ray.serve.handle import DeploymentHandle
 
 from rayspec.engine.messages import Begin, Call, End
+from rayspec.errors import EngineLost
 
 __all__ = ["LaneClient", "LaneDown", "LaneFull", "ServeDeployment", "ServeLane"]
 
 
-_DOWN = (RayActorError, RaySystemError, DeploymentUnavailableError, ReplicaUnavailableError)
+# Ray raises an error of ours as one that is both its own and ours.
+_DOWN = (
+    RayActorError,
+    RaySystemError,
+    DeploymentUnavailableError,
+    ReplicaUnavailableError,
+    EngineLost,
+)
 
 
 class LaneFull(Exception):
@@ -30,7 +38,7 @@ class LaneFull(Exception):
 
 
 class LaneDown(Exception):
-    """The lane has no replica, or the replica died while it answered."""
+    """The lane has no replica, or the replica or its engine died while it answered."""
 
 
 class LaneClient(Protocol):

@@ -31,7 +31,7 @@ class RoundCounters:
         self.step = Timing()  # the same, by draft
         self.launch = Timing()  # from seeing a frame to having started its round
         self.ahead = 0  # rounds that were launched before their frame was there
-        self.wide = 0  # rounds whose first pass was wide
         self.rows_not_ready = 0
+        self.catch_ups = 0
         self.pieces = 0
         self.failures = 0

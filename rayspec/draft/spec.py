@@ -70,9 +70,10 @@ class RoundStats:
 
     `round` and `step` are device time, of a whole round and by draft, of the `rounds_drafted` that
     drafted at all; `launch` is host time from seeing a frame to having started its round, of all
-    but the `rounds_ahead` that were launched before their frame was there. The first pass of
-    `rounds_wide` made up for more tokens than usual. `rows_not_ready` counts rows of steps that got
-    no drafts, `prefill_pieces` pieces of prefill, `rows_waiting` sequences without a KV cache.
+    but the `rounds_ahead` that were launched before their frame was there. `rows_not_ready` counts
+    rows of steps that got no drafts, `catch_ups` launches between rounds that wrote the KV of
+    steps which sequences had sat out, `prefill_pieces` pieces of prefill, `rows_waiting` sequences
+    without a KV cache.
     """
 
     round_ewma_us: float = 0.0
@@ -85,8 +86,8 @@ class RoundStats:
     launch_p50_us: float = 0.0
     launch_p99_us: float = 0.0
     rounds_ahead: int = 0
-    rounds_wide: int = 0
     rows_not_ready: int = 0
+    catch_ups: int = 0
     prefill_pieces: int = 0
     prefill_failures: int = 0
     rows_used: int = 0

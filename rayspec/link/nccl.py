@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import datetime
 import functools
+import itertools
 import logging
 import os
 import threading
@@ -43,8 +44,11 @@ _WATCHDOG: Final = {
     "TORCH_NCCL_WAIT_TIMEOUT_DUMP_MILSEC": "0",
 }
 _FOREVER: Final = datetime.timedelta(days=365)
-# How long an abort lets a call in progress come to its end; a blocked one is blocked by the peer.
-_ABORT_GRACE_S: Final = 1.0
+# How long an abort lets a call in progress come to its end: one takes microseconds, and a blocked
+# one is blocked by the peer, with the engine behind it.
+_ABORT_GRACE_S: Final = 0.1
+# An abort that takes longer than this is worth a line.
+_SLOW_S: Final = 0.05
 
 
 def leave_deadlines_to_us() -> None:
@@ -105,17 +109,27 @@ class NcclGroups:
         The group with a pending receive comes first: aborting an idle group hangs for ever while
         a receive from a dead peer is pending.
         """
+        times = [time.monotonic()]
         held = self._lock.acquire(timeout=_ABORT_GRACE_S)
         try:
             first, self._aborted = not self._aborted, True
             if not first:
                 return
+            times.append(time.monotonic())
             for group in (self._in, self._out):
                 with contextlib.suppress(RuntimeError):
                     group.abort()
+                times.append(time.monotonic())
         finally:
             if held:
                 self._lock.release()
+        if times[-1] - times[0] > _SLOW_S:
+            took = " + ".join(f"{(b - a) * 1e3:.0f}" for a, b in itertools.pairwise(times))
+            logger.warning(
+                "leaving the step groups took %s ms: the call in progress%s, receiving, sending",
+                took,
+                "" if held else ", which did not end",
+            )
 
     def _enqueue(self, call: Any, tensors: Sequence[torch.Tensor]) -> None:
         with self._lock:

@@ -40,8 +40,8 @@ _DEVICE_COUNTERS = {
     "rounds_drafted": "Rounds that drafted anything.",
     "round_sum_us": "Device time of those rounds together, in microseconds.",
     "rounds_ahead": "Rounds that were launched before their frame was there.",
-    "rounds_wide": "Rounds whose first pass made up for more tokens than usual.",
     "rows_not_ready": "Sequences that got no drafts in a step, mostly for their prefill.",
+    "catch_ups": "Launches that wrote the KV of steps which sequences had sat out.",
     "prefill_pieces": "Pieces of prefill that were computed.",
     "prefill_failures": "Pieces of prefill that failed.",
 }

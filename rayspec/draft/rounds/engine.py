@@ -20,6 +20,7 @@ import torch
 from rayspec.draft.counters import RoundCounters
 from rayspec.draft.mirror import DraftSequence
 from rayspec.draft.rounds.blocks import BlockPool
+from rayspec.draft.rounds.catch_up import CatchUps, choose
 from rayspec.draft.rounds.graphs import RoundGraphs
 from rayspec.draft.rounds.layout import Order, Report
 from rayspec.draft.rounds.prefill import Piece, Prefiller, next_piece
@@ -61,17 +62,19 @@ class RoundsEngine:
         self._max_blocks = -(-spec.max_len // model.block_size)
         blocks = self._affordable(model)
         model.allocate(blocks, self._max_blocks)
-        widest = spec.widest(model)
-        self._state = SlotState(spec, self._max_blocks, model.device, widest=widest)
+        self._state = SlotState(spec, self._max_blocks, model.device)
         pool = BlockPool(blocks, model.block_size)
-        self._seats = Seats(spec, self._state, pool, widest=widest)
+        self._seats = Seats(spec, self._state, pool, spec.widths(model))
         self.graphs = RoundGraphs(spec, model, self._state)
+        self._catch_ups = CatchUps(spec, model, self._state)
         self._stream = own_stream(model.device, priority=-1) if cuda else None
         self._ring = RoundRing(spec.max_slots, cuda)
         if cuda:
             torch.cuda.synchronize(model.device)  # all this was filled on the default stream
         with self.activate():
-            self.graphs.prepare(self._stream)
+            memory = torch.cuda.graph_pool_handle() if cuda else None
+            self.graphs.prepare(self._stream, memory)
+            self._catch_ups.prepare(self._stream, memory)
             self._prefiller = Prefiller(
                 model, self._state.tokens, self._state.tables, spec.piece_tokens
             )
@@ -97,7 +100,7 @@ class RoundsEngine:
         self._prefiller.stop()
         if self._stream is not None:
             self._stream.synchronize()
-        del self.graphs, self._state, self._seats
+        del self.graphs, self._catch_ups, self._state, self._seats
         model.close()
 
     @property
@@ -190,9 +193,7 @@ class RoundsEngine:
         if after is not None and self._stream is not None:
             self._stream.wait_event(after)
         ring.began[place].record()
-        wide = k_want > 0 and self._seats.any_waits(target)
-        self.counters.wide += wide
-        self.graphs.launch(min(active, len(self._seats)), k_want, wide=wide)
+        self.graphs.launch(min(active, len(self._seats)), k_want)
         ring.packed[place].record()
         ring.reports[place, : target.slots].copy_(
             self.graphs.report[: target.slots], non_blocking=True
@@ -239,20 +240,26 @@ class RoundsEngine:
         return settled
 
     def work(self) -> bool:
-        """Publish finished prefill and begin the next piece; False when there was nothing to do."""
+        """Publish finished prefill, catch up and begin the next piece; False if nothing was done.
+
+        What is launched here comes before the next round, and in the time that the target computes.
+        """
         prefiller = self._prefiller
-        if prefiller.current is not None:
-            piece = prefiller.take_done()
-            if piece is None:
-                return False
+        done = prefiller.take_done()
+        if done is not None:
             self.counters.pieces += 1
-            self._take_piece(piece)
+            self._take_piece(done)
         if not self._unsettled or prefiller.gathering:
             return False
         self._unsettled = False
         rows = self._seats.rows
         for row in rows:
             self._seats.provide(row)
+        if self._catch_up(rows):
+            self._unsettled = True  # there may be more of them than one launch takes
+            return True
+        if prefiller.current is not None:
+            return False
         piece = next_piece(rows, prefiller.most)
         if piece is None:
             return False
@@ -276,8 +283,8 @@ class RoundsEngine:
             launch_p50_us=counters.launch.percentile(0.5),
             launch_p99_us=counters.launch.percentile(0.99),
             rounds_ahead=counters.ahead,
-            rounds_wide=counters.wide,
             rows_not_ready=counters.rows_not_ready,
+            catch_ups=counters.catch_ups,
             prefill_pieces=counters.pieces,
             prefill_failures=counters.failures,
             rows_used=len(seats),
@@ -285,6 +292,19 @@ class RoundsEngine:
             blocks_used=pool.used,
             blocks_total=pool.total,
         )
+
+    def _catch_up(self, rows: Iterable[Row]) -> bool:
+        piece = self._prefiller.current
+        free = (row for row in rows if piece is None or piece.part_of(row) is None)
+        unknown = sum(started.owner.k_max + 1 for started in self._rounds)
+        chosen, width = choose(free, unknown)
+        if not chosen:
+            return False
+        self._state.flush()
+        self._catch_ups.run(chosen, width)
+        self._seats.caught_up(chosen)
+        self.counters.catch_ups += 1
+        return True
 
     def _tokens_there(self) -> Any:
         """Return the event behind which a piece finds its tokens and blocks; None if it does now.

@@ -1,4 +1,4 @@
-"""One round as one launch: a CUDA graph for each batch size, draft length and first pass.
+"""One round as one launch: a CUDA graph for each batch size and draft length.
 
 On a CPU, where Triton's interpreter runs the kernels, the same calls are made directly.
 """
@@ -22,7 +22,7 @@ from rayspec.draft.rounds.sampling import (
     partial_largest,
     partial_top,
 )
-from rayspec.draft.rounds.spec import STRIDE, RoundsSpec
+from rayspec.draft.rounds.spec import RoundsSpec
 from rayspec.draft.rounds.state import SlotState
 from rayspec.draft.vllm_model.base import DecodePlan, DraftModel
 
@@ -62,28 +62,24 @@ class RoundGraphs:
         self._places = ints(rows, self._parts)
         self._keys = torch.zeros(rows, self._parts, max(top, 1), dtype=torch.int64, device=device)
         self._token_ids = self._places if ids is None else ids
-        self._reaches = sorted({STRIDE, spec.widest(model)})
-        self._plans: dict[int, dict[int, DecodePlan]] = {}  # by batch size and width
-        self._launches: dict[tuple[int, int, int], Callable[[], None]] = {}
+        self._plans: dict[int, tuple[DecodePlan, DecodePlan]] = {}
+        self._launches: dict[tuple[int, int], Callable[[], None]] = {}
 
-    def prepare(self, stream: torch.cuda.Stream | None) -> None:
-        """Make the launch of every batch size and draft length.
+    def prepare(self, stream: torch.cuda.Stream | None, pool: Any) -> None:
+        """Make the launch of every batch size and draft length; graphs take memory from `pool`.
 
         The largest comes first: the others then find their memory in the pool.
         """
         began = time.perf_counter()
         idle = torch.zeros(8, dtype=torch.int32, device=self._model.device)
         self.order[Order.FRAME], self.order[Order.WIDTH] = idle.data_ptr(), len(idle)
-        pool = torch.cuda.graph_pool_handle() if self._cuda else None
         for bucket in reversed(self._spec.buckets):
-            widths = (*reversed(self._reaches), 1)
-            self._plans[bucket] = {width: self._model.plan(bucket, width) for width in widths}
-            for reach in reversed(self._reaches):
-                self._warm_up(bucket, reach, stream)
-                for k in reversed(self._spec.tiers):
-                    self._launches[bucket, k, reach] = self._launch(bucket, k, reach, pool, stream)
-        self._warm_up(0, STRIDE, stream)
-        self._launches[0, 0, STRIDE] = self._launch(0, 0, STRIDE, pool, stream)
+            self._plans[bucket] = self._model.plan(bucket, 2), self._model.plan(bucket, 1)
+            self._warm_up(bucket, stream)
+            for k in reversed(self._spec.tiers):
+                self._launches[bucket, k] = self._launch(bucket, k, pool, stream)
+        self._warm_up(0, stream)
+        self._launches[0, 0] = self._launch(0, 0, pool, stream)
         logger.info("%d rounds in %.1f s", len(self._launches), time.perf_counter() - began)
 
     def fit(self, rows: int, k: int) -> tuple[int, int]:
@@ -94,39 +90,35 @@ class RoundGraphs:
         bucket = next((size for size in spec.buckets if size >= rows), spec.buckets[-1])
         return bucket, next((tier for tier in spec.tiers if tier >= k), spec.tiers[-1])
 
-    def launch(self, rows: int, k: int, *, wide: bool = False) -> None:
+    def launch(self, rows: int, k: int) -> None:
         """Start a round for up to `rows` sequences and `k` drafts, on the current stream.
-
-        With `wide` its first pass takes as many tokens as the model can, for sequences that are
-        late; those shorter than that sit out.
 
         The order must have been written before, on the same stream. With nothing to draft the
         frame is taken up and the reply, if there is to be one, says that there are no drafts.
         """
-        bucket, k = self.fit(rows, k)
-        self._launches[bucket, k, self._reaches[-1] if wide and bucket else STRIDE]()
+        self._launches[self.fit(rows, k)]()
 
-    def _warm_up(self, bucket: int, reach: int, stream: torch.cuda.Stream | None) -> None:
+    def _warm_up(self, bucket: int, stream: torch.cuda.Stream | None) -> None:
         """Compile and load every kernel, which cannot happen during a capture."""
         if stream is not None:
             with torch.cuda.stream(stream):
                 for _ in range(2):  # some libraries settle for an algorithm at their second call
-                    self._body(bucket, min(2, self._spec.k_max), reach)
+                    self._body(bucket, min(2, self._spec.k_max))
             stream.synchronize()
 
     def _launch(
-        self, bucket: int, k: int, reach: int, pool: Any, stream: torch.cuda.Stream | None
+        self, bucket: int, k: int, pool: Any, stream: torch.cuda.Stream | None
     ) -> Callable[[], None]:
         if stream is None:
-            return partial(self._body, bucket, k, reach)
+            return partial(self._body, bucket, k)
         graph = torch.cuda.CUDAGraph()
         # Other threads may use the device meanwhile, for other things than this model.
         with torch.cuda.graph(graph, pool, stream, capture_error_mode="thread_local"):
-            self._body(bucket, k, reach)
+            self._body(bucket, k)
         replay: Callable[[], None] = graph.replay
         return replay
 
-    def _body(self, bucket: int, k: int, reach: int) -> None:
+    def _body(self, bucket: int, k: int) -> None:
         spec, state = self._spec, self._state
         apply_frame[(spec.max_slots,)](
             self.order,
@@ -144,13 +136,12 @@ class RoundGraphs:
             state.tokens.stride(0),
             K=spec.k_max,
             KP=triton.next_power_of_2(spec.k_max + 2),
-            REACH=reach,
             num_warps=1,
         )
         if bucket:
-            first, narrow = self._plans[bucket][reach], self._plans[bucket][1]
-            self._begin(first, narrow, k)
-            self._choose(first.run(), narrow, 0)
+            wide, narrow = self._plans[bucket]
+            self._begin(wide, narrow, k)
+            self._choose(wide.run(), narrow, 0)
             for step in range(1, k):
                 self._choose(narrow.run(), narrow, step)
         pack_reply[(spec.max_slots + 1,)](
@@ -167,9 +158,9 @@ class RoundGraphs:
             num_warps=1,
         )
 
-    def _begin(self, first: DecodePlan, narrow: DecodePlan, k: int) -> None:
+    def _begin(self, wide: DecodePlan, narrow: DecodePlan, k: int) -> None:
         spec, state = self._spec, self._state
-        begin_batch[(first.rows,)](
+        begin_batch[(wide.rows,)](
             self.order,
             state.slot_map,
             state.length,
@@ -183,15 +174,15 @@ class RoundGraphs:
             self._batch_slot,
             self._batch_k,
             self._batch_len,
-            first.input_ids,
-            first.positions,
-            first.seq_lens,
-            first.block_table,
-            first.slot_mapping,
+            wide.input_ids,
+            wide.positions,
+            wide.seq_lens,
+            wide.block_table,
+            wide.slot_mapping,
             narrow.block_table,
             state.tokens.stride(0),
             state.tables.stride(0),
-            first.block_table.stride(0),
+            wide.block_table.stride(0),
             narrow.block_table.stride(0),
             spec.rows,
             k,
@@ -200,7 +191,6 @@ class RoundGraphs:
             BLOCK_SIZE=self._model.block_size,
             MAX_BLOCKS=state.tables.shape[1],
             CHUNK=_TABLE_CHUNK,
-            REACH=first.width,
         )
 
     def _choose(self, logits: torch.Tensor, narrow: DecodePlan, step: int) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-__all__ = ["apply_frame", "begin_batch", "pack_reply", "patch"]
+__all__ = ["apply_frame", "begin_batch", "begin_catch_up", "pack_reply", "patch"]
 
 # As in layout.Order; a kernel reads global constants only if they are constexpr.
 _FRAME = tl.constexpr(0)
@@ -51,12 +51,10 @@ def apply_frame(  # type: ignore[no-untyped-def]
     token_stride,
     K: tl.constexpr,
     KP: tl.constexpr,
-    REACH: tl.constexpr,
 ):
     """Append a slot's new tokens; `want` becomes the drafts it can have in this round.
 
-    KV of drafts that the target took stays; at most all but the last draft have any. The round
-    makes up for `REACH` tokens at most.
+    KV of drafts that the target took stays; at most all but the last draft have any.
     """
     i = tl.program_id(0)
     live = i < tl.load(order + _SLOTS).to(tl.int32)
@@ -96,7 +94,7 @@ def apply_frame(  # type: ignore[no-untyped-def]
     room = tl.minimum(max_len - size, tl.load(limit + row) - size + 1)
     most = tl.minimum(tl.minimum(tl.load(k_cap + row), k_max), room)
     most = tl.minimum(most, tl.load(order + _K_WANT).to(tl.int32))
-    joins = told & (size >= REACH) & (size - kv <= REACH)
+    joins = told & (size >= 2) & (size - kv <= 2)
     tl.store(want + i, tl.where(joins, tl.maximum(most, 0), 0))
     tl.store(given + i, 0)
 
@@ -116,16 +114,16 @@ def begin_batch(  # type: ignore[no-untyped-def]
     batch_slot,
     batch_k,
     batch_len,
-    ids,
-    positions,
-    lens,
-    first_table,
-    slots,
-    next_table,
+    ids2,
+    positions2,
+    lens2,
+    table2,
+    slots2,
+    table1,
     token_stride,
     table_stride,
-    first_stride,
-    next_stride,
+    table2_stride,
+    table1_stride,
     spare_row,
     steps,
     SLOTS: tl.constexpr,
@@ -133,12 +131,10 @@ def begin_batch(  # type: ignore[no-untyped-def]
     BLOCK_SIZE: tl.constexpr,
     MAX_BLOCKS: tl.constexpr,
     CHUNK: tl.constexpr,
-    REACH: tl.constexpr,
 ):
-    """Give a place of the batch to the slot of its rank, and fill the first pass.
+    """Give a place of the batch to the slot of its rank, and fill the first pass, two tokens wide.
 
-    That pass is `REACH` tokens wide: what has its KV already is written again. Places without a
-    slot work on the spare row, whose only block belongs to nobody.
+    Places without a slot work on the spare row, whose only block belongs to nobody.
     """
     b = tl.program_id(0)
     s = tl.arange(0, SLOTS_P)
@@ -159,18 +155,70 @@ def begin_batch(  # type: ignore[no-untyped-def]
     tl.store(batch_k + b, k)
     tl.store(batch_len + b, size)
 
-    t = tl.arange(0, REACH)
-    position = size - REACH + t
-    tl.store(ids + b * REACH + t, tl.load(tokens + row * token_stride + position))
-    tl.store(positions + b * REACH + t, position.to(tl.int64))
-    tl.store(lens + b, size)
+    t = tl.arange(0, 2)
+    position = size - 2 + t
+    tl.store(ids2 + b * 2 + t, tl.load(tokens + row * token_stride + position))
+    tl.store(positions2 + b * 2 + t, position.to(tl.int64))
+    tl.store(lens2 + b, size)
     block = tl.load(tables + row * table_stride + position // BLOCK_SIZE).to(tl.int64)
-    tl.store(slots + b * REACH + t, block * BLOCK_SIZE + position % BLOCK_SIZE)
+    tl.store(slots2 + b * 2 + t, block * BLOCK_SIZE + position % BLOCK_SIZE)
     for start in range(0, MAX_BLOCKS, CHUNK):
         c = start + tl.arange(0, CHUNK)
         entry = tl.load(tables + row * table_stride + c, mask=c < MAX_BLOCKS, other=0)
-        tl.store(first_table + b * first_stride + c, entry, mask=c < MAX_BLOCKS)
-        tl.store(next_table + b * next_stride + c, entry, mask=c < MAX_BLOCKS)
+        tl.store(table2 + b * table2_stride + c, entry, mask=c < MAX_BLOCKS)
+        tl.store(table1 + b * table1_stride + c, entry, mask=c < MAX_BLOCKS)
+
+
+@triton.jit(do_not_specialize=["spare_row"])
+def begin_catch_up(  # type: ignore[no-untyped-def]
+    rows,
+    gen,
+    length,
+    kv_len,
+    limit,
+    tokens,
+    tables,
+    ids,
+    positions,
+    lens,
+    table,
+    slots,
+    token_stride,
+    table_stride,
+    out_stride,
+    spare_row,
+    BLOCK_SIZE: tl.constexpr,
+    MAX_BLOCKS: tl.constexpr,
+    CHUNK: tl.constexpr,
+    WIDTH: tl.constexpr,
+):
+    """Fill a pass with the newest `WIDTH` tokens of `rows`, which then have all their KV.
+
+    What has its KV already is written again. A row that lacks more, or is -1, leaves its place to
+    the spare row.
+    """
+    b = tl.program_id(0)
+    row = tl.load(rows + b)
+    known = row >= 0
+    row = tl.where(known, row, spare_row).to(tl.int64)
+    size = tl.load(length + row)
+    known = known & (tl.load(gen + row) >= 0) & (size >= WIDTH)
+    known = known & (size - tl.load(kv_len + row) <= WIDTH) & (size <= tl.load(limit + row))
+    row = tl.where(known, row, spare_row).to(tl.int64)
+    size = tl.where(known, size, WIDTH)
+    tl.store(kv_len + row, size, mask=known)
+
+    t = tl.arange(0, WIDTH)
+    position = size - WIDTH + t
+    tl.store(ids + b * WIDTH + t, tl.load(tokens + row * token_stride + position))
+    tl.store(positions + b * WIDTH + t, position.to(tl.int64))
+    tl.store(lens + b, size)
+    block = tl.load(tables + row * table_stride + position // BLOCK_SIZE).to(tl.int64)
+    tl.store(slots + b * WIDTH + t, block * BLOCK_SIZE + position % BLOCK_SIZE)
+    for start in range(0, MAX_BLOCKS, CHUNK):
+        c = start + tl.arange(0, CHUNK)
+        entry = tl.load(tables + row * table_stride + c, mask=c < MAX_BLOCKS, other=0)
+        tl.store(table + b * out_stride + c, entry, mask=c < MAX_BLOCKS)
 
 
 @triton.jit

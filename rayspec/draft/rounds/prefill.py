@@ -75,8 +75,8 @@ def next_piece(rows: Sequence[Row], most: int) -> Piece | None:
     A target that wants no drafts for now is kept up in larger steps, not token by token.
     """
     parts: list[Part] = []
-    for row in sorted(filter(_is_due, rows), key=lambda row: row.length - row.filled):
-        count = min(row.length - row.filled, most)
+    for row in sorted(filter(_is_due, rows), key=lambda row: row.gap):
+        count = min(row.gap, most)
         if count <= 0:
             break
         parts.append(Part(row, row.filled, row.filled + count))
@@ -85,8 +85,8 @@ def next_piece(rows: Sequence[Row], most: int) -> Piece | None:
 
 
 def _is_due(row: Row) -> bool:
-    least = row.reach if row.owner.k_want and row.sequence.k else _LEAST_UNASKED
-    behind = row.behind and row.length - row.filled > least
+    least = row.reach if row.owner.k_want and row.sequence.k else max(row.reach, _LEAST_UNASKED)
+    behind = row.behind and row.gap > least
     return behind and not row.broken and row.length <= min(row.limit, row.owner.max_len)
 
 

@@ -28,19 +28,17 @@ class TargetSlots:
 class Row:
     """A sequence with a row of the state, and blocks for some of its positions.
 
-    `late` means that a usual round does not make up for what has no KV, but one with a wide first
-    pass may. `behind` means that none does, and the device lets the sequence sit out until its KV
-    is prefilled: nothing but the host changes `filled` then. `since` is the first round whose
-    report knows what the host did. `widest` is how many tokens the widest first pass takes.
+    `behind` means that the device lets the sequence sit out the next step until a catch-up or
+    prefill has written its KV: nothing but the host changes `filled` then. `since` is the first
+    round whose report knows what the host did. `widths` are those of catch-ups, in tokens.
     """
 
     index: int
     sequence: DraftSequence
     owner: TargetSlots
     blocks: list[int] = field(default_factory=list)
-    widest: int = STRIDE
+    widths: tuple[int, ...] = ()
     filled: int = 0
-    late: bool = True
     behind: bool = True
     since: int = 0
     limit: int = 0  # positions for which it has blocks
@@ -53,18 +51,16 @@ class Row:
         return len(self.sequence.tokens)
 
     @property
-    def reach(self) -> int:
-        """Tokens without KV that some round makes up for; a wide first pass needs as many."""
-        return self.widest if self.length >= self.widest else STRIDE
+    def gap(self) -> int:
+        """Tokens without KV, as far as the host knows: no fewer than there are."""
+        return self.length - self.filled
 
     @property
-    def waits(self) -> bool:
-        """Whether a round with a wide first pass, and no other, lets it draft."""
-        owner, length = self.owner, self.length
-        return (
-            self.late
-            and not self.behind
-            and self.sequence.k > 0
-            and self.widest <= length < owner.max_len
-            and length <= self.limit
-        )
+    def reach(self) -> int:
+        """Tokens without KV that need no prefill."""
+        return max((width for width in self.widths if width <= self.length), default=STRIDE)
+
+    def width_for(self, gap: int) -> int:
+        """Return how wide a catch-up that makes up for `gap` tokens is; 0 if none does."""
+        fit = (width for width in self.widths if gap <= width <= self.length)
+        return min(fit, default=0)

@@ -30,18 +30,18 @@ _SEED_SALT: Final = 0x9E3779B97F4A7C15
 class Seats:
     """Gives slots to targets, and rows and blocks to their sequences.
 
-    `following` is the number of the next round: the first that knows what is changed now. `widest`
-    is how many tokens the widest first pass of a round takes.
+    `following` is the number of the next round: the first that knows what is changed now. `widths`
+    are those of catch-ups.
     """
 
     def __init__(
-        self, spec: RoundsSpec, state: SlotState, pool: BlockPool, *, widest: int = STRIDE
+        self, spec: RoundsSpec, state: SlotState, pool: BlockPool, widths: tuple[int, ...] = ()
     ) -> None:
         self.pool = pool
         self.following = 1
         self._spec = spec
-        self._widest = widest
         self._state = state
+        self._widths = widths
         self._targets: list[TargetSlots] = []
         self._rows: dict[int, Row] = {}  # by the sequence's uid
         self._free_rows = list(range(spec.rows - 1, -1, -1))
@@ -59,10 +59,6 @@ class Seats:
     def waiting(self) -> int:
         """Sequences without a row."""
         return len(self._waiting)
-
-    def any_waits(self, target: TargetSlots) -> bool:
-        """Whether a sequence of the target needs a wide first pass to draft."""
-        return any(row.waits for row in self._rows.values() if row.owner is target)
 
     # Targets and their sequences.
 
@@ -155,10 +151,15 @@ class Seats:
         """The KV of positions up to `end` is written."""
         row.filled = end
         row.since = self.following
-        # The step that is under way may bring more than a usual round makes up for.
-        row.late = True
-        row.behind = row.length - end > row.reach
+        row.behind = row.gap >= STRIDE
         self._state.set("kv_len", row.index, end)
+
+    def caught_up(self, rows: Iterable[Row]) -> None:
+        """A catch-up that was launched now writes what the rows lack."""
+        for row in rows:
+            row.filled = row.length
+            row.since = self.following
+            row.behind = False
 
     def absorb(self, target: TargetSlots, number: int, report: np.ndarray) -> None:
         """Take up what round `number` reported, [slots, REPORT_WORDS], of rows it knew."""
@@ -168,21 +169,18 @@ class Seats:
             line = report[row.sequence.slot]
             if line[Report.GEN] == row.sequence.gen:
                 row.filled = int(line[Report.KV_LEN])
-                length = int(line[Report.LENGTH])
-                row.late = length - row.filled > STRIDE
-                row.behind = length - row.filled > row.reach
+                row.behind = int(line[Report.LENGTH]) - row.filled >= STRIDE
 
     def _seat(self, sequence: DraftSequence, target: TargetSlots) -> None:
         state, tokens = self._state, sequence.tokens
         index = self._free_rows.pop()
         blocks, filled = self.pool.recall(tokens)
-        row = Row(index, sequence, target, blocks, self._widest, filled, since=self.following)
-        reach = row.reach
-        if 0 < len(tokens) - filled <= reach < len(tokens) - filled + target.k_max + 1:
+        row = Row(index, sequence, target, blocks, self._widths, filled, since=self.following)
+        if 0 < row.gap <= STRIDE:
             # A round would make up for these, but not for these and what the next step brings.
-            row.filled = filled = max(0, len(tokens) - reach - 1)
+            row.filled = filled = max(0, len(tokens) - STRIDE - 1)
         row.limit = len(blocks) * self.pool.block_size
-        row.behind = len(tokens) - filled > reach
+        row.behind = row.gap >= STRIDE
         self._rows[sequence.uid] = row
         state.set_tokens(index, tokens)
         state.set_table(index, 0, blocks)

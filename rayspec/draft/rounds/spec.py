@@ -13,6 +13,8 @@ __all__ = ["STRIDE", "RoundsSpec"]
 # Tokens without KV that a sequence which drafts has at most when a round begins: the target's own,
 # and the last draft if that was taken.
 STRIDE: Final = 2
+# Tokens without KV that a catch-up makes up for: in short sequences, and in others.
+_WIDTHS: Final = (8, 32)
 
 # Tokens of a step row and of a round's drafts, as powers of two that kernels are built for.
 _LARGEST_K: Final = 62
@@ -64,9 +66,10 @@ class RoundsSpec:
         """Return the same for all that a server admits; ConfigError if that is too much."""
         return replace(self, k_max=k_max, max_slots=max_slots)
 
-    def widest(self, model: DraftModel) -> int:
-        """Return how many tokens of a sequence the widest first pass of a round takes."""
-        return model.widest if self.max_len >= 2 * model.widest else STRIDE
+    def widths(self, model: DraftModel) -> tuple[int, ...]:
+        """Return how many tokens of a sequence a catch-up may take; none if the model cannot."""
+        most = min(model.widest, self.max_len // 2)
+        return tuple(width for width in _WIDTHS if width <= most)
 
     @property
     def buckets(self) -> tuple[int, ...]:

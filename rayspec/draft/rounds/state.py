@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 
 from rayspec.draft.rounds.kernels import patch
-from rayspec.draft.rounds.spec import STRIDE, RoundsSpec
+from rayspec.draft.rounds.spec import RoundsSpec
 from rayspec.draft.rounds.staging import Staging
 
 __all__ = ["SlotState"]
@@ -24,9 +24,7 @@ class SlotState:
     kernel. Changes wait until `flush`, which runs on the current stream like the rounds do.
     """
 
-    def __init__(
-        self, spec: RoundsSpec, max_blocks: int, device: torch.device, *, widest: int = STRIDE
-    ) -> None:
+    def __init__(self, spec: RoundsSpec, max_blocks: int, device: torch.device) -> None:
         rows = spec.rows + 1
         self.map_words = spec.targets * spec.max_slots
         shapes = {
@@ -54,7 +52,7 @@ class SlotState:
         self.slot_map = views["slot_map"].fill_(-1)
         self.gen = views["gen"].fill_(-1)
         self.length = views["length"]
-        self.length[spec.rows] = widest  # the spare row is as long as the widest pass wants
+        self.length[spec.rows] = 2  # the spare row is two tokens long, as the first pass wants
         self.kv_len = views["kv_len"]
         self.k_cap = views["k_cap"]
         self.limit = views["limit"]

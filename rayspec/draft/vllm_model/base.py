@@ -12,8 +12,8 @@ import torch
 
 __all__ = ["WIDEST", "Chunks", "DecodePlan", "DraftModel"]
 
-# A plan of a general attention kernel takes any width; more costs a small batch more than it saves.
-WIDEST: Final = 8
+# A plan of a general attention kernel takes any width; longer gaps are prefilled.
+WIDEST: Final = 32
 
 
 @dataclass(frozen=True, slots=True)

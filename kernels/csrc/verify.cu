@@ -1,61 +1,71 @@
-// Verification of draft tokens in three launches: rows are described, read once, and resolved.
+// Verification of draft tokens: rows are described, read once and decided.
 // kernels/README.md tells the algorithm; rayspec/ops/reference.py does the same in torch.
-#include "resolve.cuh"
+#include "shards.cuh"
+#include "truncated.cuh"
 
-constexpr int kStatsThreads = 256;
-
-extern "C" {
+// Blocks that a multiprocessor holds; registers follow from it.
+#ifndef RAYSPEC_READ_BLOCKS
+#define RAYSPEC_READ_BLOCKS 4
+#endif
+// Whether a warp loads its next tile before it sums up the one it has.
+#ifndef RAYSPEC_AHEAD
+#define RAYSPEC_AHEAD 1
+#endif
+#ifndef RAYSPEC_TRUNCATE_BLOCKS
+#define RAYSPEC_TRUNCATE_BLOCKS 4
+#endif
 
 // Everything by request (B) or by slot (S) that rows need, gathered once: sampling parameters may
 // lie in host memory, where each look costs a microsecond. Block (b, i): row i of request b.
-__global__ void __launch_bounds__(32) rayspec_prepare(
-    Row* rows, int* named_ids, float* named_q, int* done, int num_rows, int named_count, int vocab,
-    const int* draft_ids, const unsigned char* invalid, const int* num_valid, const int* starts,
-    const int* slots, const float* temperature, const int* top_k, const float* top_p, const float* min_p,
-    const i64* seeds, const i64* positions, const i64* step, const int* q_ids, const float* q_logits,
-    i64 q_slot_stride, i64 q_place_stride) {
+extern "C" __global__ void __launch_bounds__(32) rayspec_prepare(const __grid_constant__ Arguments a) {
+    // The next kernel reads logits meanwhile, and nothing of this one's before it has ended.
+    let_next_start();
     const int request = blockIdx.x, place = blockIdx.y, lane = threadIdx.x;
-    const int start = starts[request], count = starts[request + 1] - start;
-    if (place == 0 && lane == 0) done[request] = 0;
+    const int start = a.starts[request], count = a.starts[request + 1] - start, vocab = a.whole_vocab;
+    if (place == 0 && lane == 0) a.requests_done[request] = 0;
     if (place == 0 && request == 0) {
         // Rows of nobody, and rows of requests that have more than drafts can be.
-        for (int r = starts[gridDim.x] + lane; r < num_rows; r += 32) rows[r].request = -1;
+        for (int r = a.starts[gridDim.x] + lane; r < a.num_rows; r += 32) a.rows[r].request = -1;
     }
     if (place + 1 == int(gridDim.y)) {
-        for (int r = place + 1 + lane; r < count; r += 32) rows[start + r].request = -1;
+        for (int r = place + 1 + lane; r < count; r += 32) a.rows[start + r].request = -1;
     }
     if (place >= count) return;
-    const int index = start + place, slot = slots[request];
+    const int index = start + place, slot = a.slots[request];
     Row row = {};
     row.request = request;
     row.place = place;
     row.count = Smaller()(u32(count), gridDim.y);
-    row.temperature = temperature[slot];
+    row.temperature = a.temperature[slot];
     row.scale = row.temperature > 0.0f ? kLog2E / row.temperature : 0.0f;
-    row.top_k = top_k ? top_k[slot] : vocab;
+    row.top_k = a.top_k ? a.top_k[slot] : vocab;
     if (row.top_k <= 0 || row.top_k > vocab) row.top_k = vocab;
-    row.top_p = top_p ? top_p[slot] : 1.0f;
-    row.min_p = min_p ? min_p[slot] : 0.0f;
-    row.seed = u64(seeds[slot]);
-    row.position = u32(positions[index]);
-    row.step = u32(step[0]);
+    row.top_p = a.top_p ? a.top_p[slot] : 1.0f;
+    row.min_p = a.min_p ? a.min_p[slot] : 0.0f;
+    row.truncated = !row.greedy() && (row.top_k < vocab || row.top_p < 1.0f || row.min_p > 0.0f);
+    row.seed = u64(a.seeds[slot]);
+    row.position = u32(a.positions[index]);
+    row.step = u32(a.step[0]);
     row.draft = -1;
     if (place + 1 < row.count) {
-        const int draft = draft_ids[index + 1];
-        const bool valid = draft >= 0 && draft < vocab && (!invalid || !invalid[index + 1]) &&
-                           (!num_valid || place < num_valid[request]);
+        const int draft = a.draft_ids[index + 1];
+        const bool valid = draft >= 0 && draft < vocab && (!a.invalid || !a.invalid[index + 1]) &&
+                           (!a.num_valid || place < a.num_valid[request]);
         if (valid) row.draft = draft;
     }
-    if (lane == 0) rows[index] = row;
-    int id = lane == 0 ? row.draft : -1;
+    if (lane == 0) {
+        a.rows[index] = row;
+        a.rows_done[index] = 0;
+    }
+    int id = lane == 0 && !row.greedy() ? row.draft : -1;
     float q = 1.0f;
-    if (q_ids && row.draft >= 0 && !row.greedy()) {
-        const i64 at = slot * q_slot_stride + place * q_place_stride + lane;
-        int named = lane < named_count ? q_ids[at] : -1;
-        const float logit = lane < named_count ? q_logits[at] : 0.0f;
+    if (a.q_ids && row.draft >= 0 && !row.greedy()) {
+        const i64 at = slot * a.q_slot_stride + place * a.q_place_stride + lane;
+        int named = lane < a.named_count ? a.q_ids[at] : -1;
+        const float logit = lane < a.named_count ? a.q_logits[at] : 0.0f;
         if (named < 0 || named >= vocab || !(fabsf(logit) < infinity())) named = -1;
         // Of a token that is named twice the last counts.
-        for (int other = 1; other < named_count; ++other) {
+        for (int other = 1; other < a.named_count; ++other) {
             const int theirs = __shfl_sync(kAll, named, other);
             if (lane < other && theirs == named) named = -1;
         }
@@ -67,127 +77,88 @@ __global__ void __launch_bounds__(32) rayspec_prepare(
             q = float(double(weight) / warp_reduce(double(weight), Plus()));
         }
     }
-    if (lane < named_count) {
-        named_ids[i64(index) * named_count + lane] = id;
-        named_q[i64(index) * named_count + lane] = q;
+    if (lane < a.named_count) {
+        a.named_ids[i64(index) * a.named_count + lane] = id;
+        a.named_q[i64(index) * a.named_count + lane] = q;
     }
 }
 
-}  // extern "C"
-
-// The one read of the logits: every tile's largest and its sum, named tokens left out.
+// The one read of the logits, named tokens left out. Block x: part x % parts of row x / parts. The
+// last of a row's blocks decides the row unless it is truncated.
 template <typename T>
-RS_DEVICE void row_stats(
-    const typename T::Storage* logits, i64 stride, int vocab, int tiles, int run, const Row* rows,
-    const int* named_ids, int named_count, TileStats* stats) {
-    const int per_block = (kStatsThreads / 32) * run, per_row = (tiles + per_block - 1) / per_block;
-    const i64 index = blockIdx.x / per_row;
-    const int lane = threadIdx.x % 32;
-    const int first = (blockIdx.x % per_row) * per_block + threadIdx.x / 32 * run;
-    const int last = first + run < tiles ? first + run : tiles;
-    if (first >= last || rows[index].request < 0) return;
-    const typename T::Storage* row = logits + index * stride;
-    const bool aligned = aligned16<T>(row);
-    const float scale = rows[index].scale;
-    const int named = lane < named_count ? named_ids[index * named_count + lane] : -1;
-    stats += index * tiles;
-    for (int t = first; t < last; ++t) {
-        const int base = t * kTileColumns<T>;
-        Stripe<T> stripes[kStripes];
-#pragma unroll
-        for (int s = 0; s < kStripes; ++s) {
-            stripes[s].load(row, base + s * Stripe<T>::kColumns, vocab, aligned);
+RS_DEVICE void read_rows(const Arguments& a) {
+    __shared__ Scratch scratch;
+    __shared__ int last;
+    let_next_start();
+    const i64 index = blockIdx.x / a.parts;
+    const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+    const int first = (blockIdx.x % a.parts) * kWarps * a.run + warp;
+    const int end = Smaller()(u32(first - warp + kWarps * a.run), u32(a.tiles));
+    const auto* logits = static_cast<const typename T::Storage*>(a.logits) + index * a.stride;
+    const bool aligned = aligned16<T>(logits);
+    Tile<T> next;
+    if (first < end) next.load(logits, first, a.vocab, aligned);
+    wait_for_previous();
+    if (a.rows[index].request < 0) return;
+    const float scale = a.rows[index].scale;
+    int named = lane < a.named_count ? a.named_ids[index * a.named_count + lane] : -1;
+    named -= named < 0 ? 0 : a.first_column;
+    for (int t = first; t < end; t += kWarps) {
+#if RAYSPEC_AHEAD
+        Tile<T> tile = next;
+        if (t + kWarps < end) next.load(logits, t + kWarps, a.vocab, aligned);
+#else
+        if (t != first) next.load(logits, t, a.vocab, aligned);
+        Tile<T>& tile = next;
+#endif
+        TileStats stats;
+        if (scale == 0.0f) {
+            stats.largest = warp_reduce(tile.largest(), Larger());
+            stats.sum = __uint_as_float(tile.first_of(stats.largest));
+        } else {
+            tile.leave_out(named, t);
+            stats = tile.sum(scale);
         }
-        if (__any_sync(kAll, named >= base && named < base + kTileColumns<T>)) {
-#pragma unroll
-            for (int s = 0; s < kStripes; ++s) {
-                stripes[s].leave_out(named, base + s * Stripe<T>::kColumns);
-            }
-        }
-        float mine = -infinity(), sum = 0.0f;
-#pragma unroll
-        for (int s = 0; s < kStripes; ++s) mine = fmaxf(mine, stripes[s].largest());
-        if (scale != 0.0f) {
-            // A lane of nothing but -inf must not subtract infinities.
-            const float shift = -fmaxf(mine, -1e30f) * scale;
-#pragma unroll
-            for (int s = 0; s < kStripes; ++s) sum += stripes[s].sum(scale, shift);
-            if (sum != sum) {
-                mine = clean(mine);
-                sum = 0.0f;
-                const float reference = fmaxf(mine, -1e30f);
-#pragma unroll
-                for (int s = 0; s < kStripes; ++s) {
-                    stripes[s].each(0, [&](float x, u32) { sum += fast_exp2((x - reference) * scale); });
-                }
-            }
-        }
-        const float largest = warp_reduce(mine, Larger());
-        if (scale != 0.0f) {
-            sum = largest > -infinity() ? sum * fast_exp2((mine - largest) * scale) : 0.0f;
-#pragma unroll
-            for (int mask = 16; mask > 0; mask /= 2) sum += __shfl_xor_sync(kAll, sum, mask);
-        }
-        if (lane == 0) stats[t] = TileStats{largest, sum};
+        if (lane == 0) a.stats[index * a.tiles + t] = stats;
+    }
+    if (a.rows[index].truncated) return;
+    if (!last_to_arrive(&a.rows_done[index], a.parts, &last)) return;
+    const Row row = a.rows[index];
+    const Resolver<T> resolver = Resolver<T>::of(a, index, row, &scratch);
+    if (a.summaries) {
+        const Summary summary = resolver.summary();
+        if (threadIdx.x == 0) a.summaries[index] = summary;
+    } else {
+        finish(a, index, row, resolver.run());
     }
 }
 
-// Walks a request's rows once all are resolved: drafts up to the first rejected one, then a token.
-RS_DEVICE void finish(
-    const Row& row, i64 index, Verdict* verdicts, Verdict mine, const Row* rows, int* done,
-    i64* sampled, i64 sampled_stride, int* num_sampled) {
-    verdicts[index] = mine;
-    __threadfence();
-    if (atomicAdd(&done[row.request], 1) + 1 != row.count) return;
-    __threadfence();
-    const i64 first = index - row.place;
-    i64* out = sampled + row.request * sampled_stride;
-    int n = 0;
-    for (bool going = true; going; ++n) {
-        const volatile Verdict* verdict = verdicts + first + n;
-        going = verdict->accepted && n + 1 < row.count;
-        out[n] = going ? rows[first + n].draft : verdict->token;
-    }
-    num_sampled[row.request] = n;
-    for (; n < sampled_stride; ++n) out[n] = -1;
-}
-
+// A block to a row: those that the kernel before has left because they are truncated.
 template <typename T>
-RS_DEVICE void resolve(
-    const typename T::Storage* logits, i64 stride, int vocab, int tiles, const Row* rows,
-    const int* named_ids, const float* named_q, int named_count, const TileStats* stats,
-    Verdict* verdicts, int* done, i64* sampled, i64 sampled_stride, int* num_sampled) {
+RS_DEVICE void resolve_truncated(const Arguments& a) {
     __shared__ SearchMemory memory;
+    wait_for_previous();
     const i64 index = blockIdx.x;
-    const Row row = rows[index];
-    if (row.request < 0) return;
-    const int lane = threadIdx.x % 32;
-    const typename T::Storage* mine = logits + index * stride;
-    const int named = lane < named_count ? named_ids[index * named_count + lane] : -1;
-    const float q = lane < named_count ? named_q[index * named_count + lane] : 0.0f;
-    const float x = named >= 0 ? clean(T::value(mine[named])) : -infinity();
-    Resolver<T> resolver = {mine, stats + index * tiles, tiles, vocab, aligned16<T>(mine), row, &memory,
-                            named, q, x};
-    const Verdict verdict = resolver.run();
-    if (threadIdx.x == 0) {
-        finish(row, index, verdicts, verdict, rows, done, sampled, sampled_stride, num_sampled);
-    }
+    const Row row = a.rows[index];
+    if (row.request < 0 || !row.truncated) return;
+    finish(a, index, row, TruncatedResolver<T>::of(a, index, row, &memory).run());
 }
 
 #define RAYSPEC_KERNELS(NAME, T)                                                                        \
-    extern "C" __global__ void __launch_bounds__(kStatsThreads, 4) rayspec_row_stats_##NAME(              \
-        const T::Storage* logits, i64 stride, int vocab, int tiles, int run, const Row* rows,          \
-        const int* named_ids, int named_count, TileStats* stats) {                                     \
-        row_stats<T>(logits, stride, vocab, tiles, run, rows, named_ids, named_count, stats);          \
+    extern "C" __global__ void __launch_bounds__(kThreads, RAYSPEC_READ_BLOCKS)                        \
+        rayspec_read_rows_##NAME(const __grid_constant__ Arguments a) {                                \
+        read_rows<T>(a);                                                                               \
     }                                                                                                  \
-    extern "C" __global__ void __launch_bounds__(kResolveThreads, 2) rayspec_resolve_##NAME(              \
-        const T::Storage* logits, i64 stride, int vocab, int tiles, const Row* rows,                   \
-        const int* named_ids, const float* named_q, int named_count, const TileStats* stats,           \
-        Verdict* verdicts, int* done, i64* sampled, i64 sampled_stride, int* num_sampled) {            \
-        resolve<T>(logits, stride, vocab, tiles, rows, named_ids, named_q, named_count, stats,         \
-                   verdicts, done, sampled, sampled_stride, num_sampled);                              \
+    extern "C" __global__ void __launch_bounds__(kThreads, RAYSPEC_TRUNCATE_BLOCKS)                    \
+        rayspec_resolve_truncated_##NAME(const __grid_constant__ Arguments a) {                        \
+        resolve_truncated<T>(a);                                                                       \
     }
 
 RAYSPEC_KERNELS(bfloat16, BFloat16)
 RAYSPEC_KERNELS(float16, Float16)
 RAYSPEC_KERNELS(float32, Float32)
+
+// A warp to a request, after the shards' summaries were gathered.
+extern "C" __global__ void __launch_bounds__(32) rayspec_combine(const __grid_constant__ Arguments a) {
+    combine(a);
+}

@@ -3,8 +3,11 @@
 
 #include "device.cuh"
 
-constexpr int kResolveThreads = 512;
-constexpr int kResolveWarps = kResolveThreads / 32;
+#ifndef RAYSPEC_THREADS
+#define RAYSPEC_THREADS 256
+#endif
+constexpr int kThreads = RAYSPEC_THREADS;
+constexpr int kWarps = kThreads / 32;
 
 struct Best {
     float score;
@@ -19,6 +22,7 @@ struct Smaller {
     RS_DEVICE u32 operator()(u32 a, u32 b) const { return a < b ? a : b; }
 };
 struct Plus {
+    RS_DEVICE float operator()(float a, float b) const { return a + b; }
     RS_DEVICE double operator()(double a, double b) const { return a + b; }
     RS_DEVICE u64 operator()(u64 a, u64 b) const { return a + b; }
 };
@@ -26,6 +30,17 @@ struct Plus {
 struct Better {
     RS_DEVICE Best operator()(Best a, Best b) const {
         return b.score > a.score || (b.score == a.score && b.index < a.index) ? b : a;
+    }
+};
+
+// What a block's reductions pass from warp to warp.
+struct alignas(8) Scratch {
+    u64 slots[kWarps];
+
+    template <typename V>
+    RS_DEVICE V* of() {
+        static_assert(sizeof(V) <= sizeof(u64), "a slot holds eight bytes");
+        return reinterpret_cast<V*>(slots);
     }
 };
 
@@ -44,36 +59,22 @@ RS_DEVICE V warp_reduce(V value, Op op) {
     return value;
 }
 
-// Every thread gets the result. `scratch` holds a V for each warp.
+// Every thread gets the result; every warp's part counts once, whatever the number of warps.
 template <typename V, typename Op>
-RS_DEVICE V block_reduce(V value, Op op, void* scratch) {
-    V* slots = static_cast<V*>(scratch);
+RS_DEVICE V block_reduce(V value, Op op, Scratch& scratch) {
+    V* slots = scratch.of<V>();
     value = warp_reduce(value, op);
     __syncthreads();  // Whoever used the scratch before has read it.
     if (threadIdx.x % 32 == 0) slots[threadIdx.x / 32] = value;
     __syncthreads();
-    return warp_reduce(slots[threadIdx.x % kResolveWarps], op);
-}
-
-RS_DEVICE float block_max(float v, void* s) { return block_reduce(v, Larger(), s); }
-RS_DEVICE u32 block_min(u32 v, void* s) { return block_reduce(v, Smaller(), s); }
-RS_DEVICE Best block_best(Best v, void* s) { return block_reduce(v, Better(), s); }
-
-// Sums need each warp's part once, so half of the lanes hold nothing.
-template <typename V>
-RS_DEVICE V block_sum(V value, void* scratch) {
-    V* slots = static_cast<V*>(scratch);
-    value = warp_reduce(value, Plus());
-    __syncthreads();
-    if (threadIdx.x % 32 == 0) slots[threadIdx.x / 32] = value;
-    __syncthreads();
-    const u32 lane = threadIdx.x % 32;
-    return warp_reduce(lane < kResolveWarps ? slots[lane] : V(0), Plus());
+    value = slots[threadIdx.x % kWarps];
+#pragma unroll
+    for (int mask = kWarps / 2; mask > 0; mask /= 2) value = op(value, shuffle_xor(value, mask));
+    return value;
 }
 
 // The sum over all threads before this one.
-RS_DEVICE u64 block_exclusive_sum(u64 value, void* scratch) {
-    u64* slots = static_cast<u64*>(scratch);
+RS_DEVICE u64 block_exclusive_sum(u64 value, Scratch& scratch) {
     const u32 lane = threadIdx.x % 32;
     u64 through = value;
 #pragma unroll
@@ -82,9 +83,10 @@ RS_DEVICE u64 block_exclusive_sum(u64 value, void* scratch) {
         if (lane >= delta) through += below;
     }
     __syncthreads();
-    if (lane == 31) slots[threadIdx.x / 32] = through;
+    if (lane == 31) scratch.slots[threadIdx.x / 32] = through;
     __syncthreads();
     u64 before = 0;
-    for (u32 warp = 0; warp < threadIdx.x / 32; ++warp) before += slots[warp];
+#pragma unroll
+    for (u32 warp = 0; warp < kWarps; ++warp) before += warp < threadIdx.x / 32 ? scratch.slots[warp] : 0;
     return before + through - value;
 }

@@ -28,16 +28,67 @@ struct alignas(16) Words {
     u32 w[4];
 };
 
-// 16 bytes that nothing writes while the kernel runs.
+// 16 bytes that nothing writes while the kernel runs, and that are read once.
 RS_DEVICE Words load_words(const void* address) {
 #ifdef RAYSPEC_HOST
     return *static_cast<const Words*>(address);
 #else
     Words v;
-    asm("ld.global.nc.v4.u32 {%0, %1, %2, %3}, [%4];"
+    asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
         : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3])
         : "l"(address));
     return v;
+#endif
+}
+
+// Eight bytes that another block has written: past the multiprocessor's own cache.
+template <typename V>
+RS_DEVICE V load_from_others(const V* address) {
+    static_assert(sizeof(V) == 8, "eight bytes");
+#ifdef RAYSPEC_HOST
+    return *address;
+#else
+    union {
+        u64 bits;
+        V value;
+    } word;
+    asm volatile("ld.global.cg.u64 %0, [%1];" : "=l"(word.bits) : "l"(address) : "memory");
+    return word.value;
+#endif
+}
+
+// Adds one and returns how many there were. What this thread has seen written is seen by whoever
+// counts after it: a fence on both sides, weaker and quicker than __threadfence.
+RS_DEVICE int count_in(int* counter) {
+#ifdef RAYSPEC_HOST
+    return (*counter)++;
+#else
+    int before;
+    asm volatile("atom.acq_rel.gpu.global.add.s32 %0, [%1], 1;" : "=r"(before) : "l"(counter) : "memory");
+    return before;
+#endif
+}
+
+// Adds 64 bits in shared memory, where the hardware has atomic additions of 32: the carry of the
+// lower half goes to the upper one.
+RS_DEVICE void add_shared(u64* sum, u64 value) {
+    u32* halves = reinterpret_cast<u32*>(sum);
+    const u32 low = static_cast<u32>(value);
+    const u32 before = low ? atomicAdd(&halves[0], low) : 0;
+    const u32 high = static_cast<u32>(value >> 32) + (before + low < low ? 1u : 0u);
+    if (high) atomicAdd(&halves[1], high);
+}
+
+// Programmatic dependent launch. The kernel after this one may start, and this one must not use
+// what the one before wrote until that has ended. Nothing at all before sm_90.
+RS_DEVICE void let_next_start() {
+#if !defined(RAYSPEC_HOST) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
+#endif
+}
+RS_DEVICE void wait_for_previous() {
+#if !defined(RAYSPEC_HOST) && __CUDA_ARCH__ >= 900
+    asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
@@ -54,11 +105,14 @@ RS_DEVICE float float_of(u32 key) {
     return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
 }
 
-// Element types: how many 16-byte words hold, and what each is as a float.
+// Element types: how many 16-byte words hold, what each is as a float, and how many of the float's
+// lowest bits say nothing: keys of different values differ by more than 2^spare - 1. Of float16's
+// values the subnormal ones are further apart.
 struct Float32 {
     using Storage = u32;
     static constexpr int kPerWords = 4;
     static constexpr u32 kLowest = 0xff800000u;
+    static constexpr int kSpareBits = 0;
     static RS_DEVICE float get(const Words& v, int j) { return __uint_as_float(v.w[j]); }
     static RS_DEVICE void set(Words& v, int j, u32 bits) { v.w[j] = bits; }
     static RS_DEVICE float value(u32 bits) { return __uint_as_float(bits); }
@@ -78,6 +132,7 @@ struct Packed16 {
 
 struct BFloat16 : Packed16<BFloat16> {
     static constexpr u32 kLowest = 0xff80u;
+    static constexpr int kSpareBits = 16;
     static RS_DEVICE float value(u32 bits) { return __uint_as_float(bits << 16); }
     // The upper of a pair is a float but for bits that must not count.
     static RS_DEVICE float get(const Words& v, int j) {
@@ -87,6 +142,7 @@ struct BFloat16 : Packed16<BFloat16> {
 
 struct Float16 : Packed16<Float16> {
     static constexpr u32 kLowest = 0xfc00u;
+    static constexpr int kSpareBits = 13;
     static RS_DEVICE float value(u32 bits) {
 #ifdef RAYSPEC_HOST
         return host_half(bits);

@@ -2,14 +2,15 @@
 // the elements come in, the same threshold on every rank.
 #pragma once
 
-#include "block.cuh"
-#include "rows.cuh"
 #include "tile.cuh"
 
+#ifndef RAYSPEC_CANDIDATES
+#define RAYSPEC_CANDIDATES 2048
+#endif
+constexpr int kMostCandidates = RAYSPEC_CANDIDATES;
 constexpr int kBins = 2048;
 constexpr int kBinBits = 11;
-constexpr int kPerThread = kBins / kResolveThreads;
-constexpr int kMostCandidates = 3072;
+constexpr int kPerThread = kBins / kThreads;
 // Probabilities relative to the largest one, in fixed point: 2^18 of them still fit.
 constexpr float kMassUnit = 17592186044416.0f;  // 2^44
 
@@ -17,9 +18,10 @@ struct SearchMemory {
     u64 bins[kBins];
     u32 keys[kMostCandidates];
     u32 columns[kMostCandidates];
-    u64 scratch[kResolveThreads / 32 * 2];
+    Scratch scratch;
     u64 above;
     u32 candidates;
+    u32 shallowest;
     int found;
 };
 
@@ -31,6 +33,8 @@ struct Window {
 // for them, else in the row's tiles whose largest is high enough.
 template <typename T>
 struct Candidates {
+    static constexpr int kSpareBits = T::kSpareBits;
+
     const typename T::Storage* row;
     const TileStats* stats;
     int tiles, vocab;
@@ -44,58 +48,81 @@ struct Candidates {
     template <typename F>
     RS_DEVICE void each(F f) const {
         if (wide) {
-            from_tiles(f);
+            each_tile([&](int tile) {
+                each_of_tile<T>(row, tile, vocab, aligned, named, [&](float x, u32 column) {
+                    const u32 key = key_of(x);
+                    f(key >= lowest, key, column);
+                });
+            });
             return;
         }
         const u32 n = memory->candidates;
-        for (u32 i = threadIdx.x; i - threadIdx.x % 32 < n; i += kResolveThreads) {
+        for (u32 i = threadIdx.x; i - threadIdx.x % 32 < n; i += kThreads) {
             const bool valid = i < n;
             f(valid, valid ? memory->keys[i] : 0u, valid ? memory->columns[i] : 0u);
         }
     }
 
+    // f(tile) for the warp's share of the tiles that reach `lowest`; lanes look at one tile each.
     template <typename F>
-    RS_DEVICE void from_tiles(F f) const {
-        for (int t = threadIdx.x / 32; t < tiles; t += kResolveWarps) {
-            if (key_of(stats[t].largest) < lowest) continue;
-            each_of_tile<T>(row, t, vocab, aligned, named, [&](float x, u32 column) {
-                const u32 key = key_of(x);
-                f(key >= lowest, key, column);
-            });
+    RS_DEVICE void each_tile(F f) const {
+        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
+        for (int from = warp; from < tiles; from += 32 * kWarps) {
+            const int mine = from + lane * kWarps;
+            u32 hits = __ballot_sync(kAll, mine < tiles && key_of(stats[mine < tiles ? mine : 0].largest) >= lowest);
+            while (hits) {
+                f(from + (__ffs(hits) - 1) * kWarps);
+                hits &= hits - 1;
+            }
         }
     }
 
     RS_DEVICE void gather() {
         if (threadIdx.x == 0) memory->candidates = 0;
         __syncthreads();
-        from_tiles([&](bool valid, u32 key, u32 column) {
-            const u32 hits = __ballot_sync(kAll, valid);
-            if (hits == 0) return;
-            const u32 lane = threadIdx.x % 32;
-            u32 base = 0;
-            if (lane == 0) base = atomicAdd(&memory->candidates, u32(__popc(hits)));
-            base = __shfl_sync(kAll, base, 0);
-            const u32 at = base + __popc(hits & ((1u << lane) - 1u));
-            if (valid && at < kMostCandidates) {
-                memory->keys[at] = key;
-                memory->columns[at] = column;
+        each_tile([&](int t) {
+            Tile<T> tile;
+            tile.load(row, t, vocab, aligned);
+            tile.leave_out(named, t);
+#pragma unroll
+            for (int s = 0; s < kStripes; ++s) {
+                if (!__any_sync(kAll, key_of(clean(tile.stripes[s].largest())) >= lowest)) continue;
+                const int base = t * kTileColumns<T> + s * Stripe<T>::kColumns;
+                tile.stripes[s].each(base, [&](float x, u32 column) { keep(key_of(x), column); });
             }
         });
         __syncthreads();
         wide = memory->candidates > kMostCandidates;
     }
+
+    RS_DEVICE void keep(u32 key, u32 column) {
+        const u32 hits = __ballot_sync(kAll, key >= lowest);
+        if (hits == 0) return;
+        const u32 lane = threadIdx.x % 32;
+        u32 base = 0;
+        if (lane == 0) base = atomicAdd(&memory->candidates, u32(__popc(hits)));
+        base = __shfl_sync(kAll, base, 0);
+        const u32 at = base + __popc(hits & ((1u << lane) - 1u));
+        if (key >= lowest && at < kMostCandidates) {
+            memory->keys[at] = key;
+            memory->columns[at] = column;
+        }
+    }
 };
 
 // The tiles' largest elements, as candidates.
+template <typename T>
 struct TileMaxima {
+    static constexpr int kSpareBits = T::kSpareBits;
+
     const TileStats* stats;
     int tiles;
 
     template <typename F>
     RS_DEVICE void each(F f) const {
-        for (int t = threadIdx.x; t - int(threadIdx.x % 32) < tiles; t += kResolveThreads) {
+        for (int t = threadIdx.x; t - int(threadIdx.x % 32) < tiles; t += kThreads) {
             const bool valid = t < tiles;
-            f(valid, valid ? key_of(stats[t].largest) : 0u, u32(t));
+            f(valid, valid ? key_of(clean(stats[t].largest)) : 0u, u32(t));
         }
     }
 };
@@ -111,9 +138,10 @@ struct MassWeight {
     }
 };
 
-// The largest key within the window such that the elements at or above it weigh `target` or more;
-// the window's low end if all of them do not. No element is above the window. `extra` (valid, key)
-// is one more element of this thread.
+// A key within the window such that exactly those elements are at or above it that are at or above
+// the largest element where they weigh `target` or more; the window's low end if all of them do not.
+// No element is above the window. `extra` (valid, key) is one more element of this thread. Bins are
+// made narrower until different elements cannot share one.
 template <typename Source, typename Weight>
 RS_DEVICE u32 threshold(
     const Source& source, Weight weight, u64 target, Window window, bool extra, u32 extra_key,
@@ -123,7 +151,7 @@ RS_DEVICE u32 threshold(
         const u32 span = window.high - window.low;
         const int width = 32 - __clz(int(span));
         const int shift = width > kBinBits ? width - kBinBits : 0;
-        for (int bin = threadIdx.x; bin < kBins; bin += kResolveThreads) memory.bins[bin] = 0;
+        for (int bin = threadIdx.x; bin < kBins; bin += kThreads) memory.bins[bin] = 0;
         if (threadIdx.x == 0) memory.found = -1;
         __syncthreads();
         const auto add = [&](bool valid, u32 key) {
@@ -134,9 +162,9 @@ RS_DEVICE u32 threshold(
             const u32 first = __shfl_sync(kAll, bin, 0);
             if (__all_sync(kAll, valid && bin == first)) {
                 const u64 sum = warp_reduce(w, Plus());
-                if (threadIdx.x % 32 == 0) atomicAdd(&memory.bins[bin], sum);
+                if (threadIdx.x % 32 == 0) add_shared(&memory.bins[bin], sum);
             } else if (valid) {
-                atomicAdd(&memory.bins[bin], w);
+                add_shared(&memory.bins[bin], w);
             }
         };
         source.each([&](bool valid, u32 key, u32) { add(valid, key); });
@@ -163,7 +191,7 @@ RS_DEVICE u32 threshold(
         __syncthreads();
         if (found < 0) return window.low;
         const u32 low = window.low + (u32(found) << shift);
-        if (shift == 0) return low;
+        if (shift <= Source::kSpareBits) return low;
         const u32 high = low + ((1u << shift) - 1u);
         window = {low, high < window.high ? high : window.high};
         above = heavier;
@@ -171,41 +199,38 @@ RS_DEVICE u32 threshold(
 }
 
 // How far below the row's largest logit nothing can be in the nucleus, in units of scale * x, from
-// the tiles' sums alone: at depth d the discarded are at most the sums of the tiles below and, of
-// the others, what a tile full of elements at that depth would weigh.
+// the tiles' numbers alone. At a depth, of the tiles whose largest is deeper everything is discarded;
+// of the others at most all but their largest, and at most what a tile of elements at that depth
+// weighs. Warps try as many depths at a time.
 RS_DEVICE float nucleus_depth(
     const TileStats* stats, int tiles, int columns, const Row& row, float largest, double total,
-    bool extra, float extra_x, SearchMemory& memory) {
-    const double allowed = (1.0 - double(row.top_p)) * total / 1.001;
-    float deepest = -log2f(float(allowed / (double(tiles) * columns + kMostNamed)));
+    int named, float named_x, SearchMemory& memory) {
+    const float allowed = float((1.0 - double(row.top_p)) * total / 1.001);
+    const float deepest = -log2f(allowed / (float(tiles) * float(columns) + kMostNamed));
     if (!(deepest > 0.0f)) return 0.0f;
+    // A tile's largest is 1 in its sum but for the rounding of scale * x.
+    const float more = 1.0f + 1e-5f + fabsf(largest * row.scale) * 3e-7f;
     const u32 warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-    float from = 0.0f, step = deepest / kResolveWarps;
-    // Named tokens are held by warp 0; every warp needs them.
-    float* named = reinterpret_cast<float*>(memory.scratch);
-    __syncthreads();
-    if (warp == 0) named[lane] = extra ? extra_x : largest;
-    __syncthreads();
-    const float named_x = named[lane];
-    for (int round = 0; round < 2; ++round) {
+    float from = 0.0f, step = deepest / kWarps;
+    for (int round = 0; round < 3; ++round) {
         const float depth = from + step * float(warp + 1);
         const float full = float(columns) * fast_exp2(-depth);
         const float below = largest - depth / row.scale;
-        double discarded = named_x < below ? fast_exp2((named_x - largest) * row.scale) : 0.0f;
+        float discarded = 0.0f;
+        if (named >= 0 && named_x < below) discarded = fast_exp2((named_x - largest) * row.scale);
         for (int t = lane; t < tiles; t += 32) {
             const TileStats s = stats[t];
-            const float sum = s.sum * fast_exp2((s.largest - largest) * row.scale);
-            discarded += s.largest < below ? sum : fminf(sum, full);
+            const float first = fast_exp2((s.largest - largest) * row.scale);
+            discarded += s.largest < below ? s.sum * first : fminf((s.sum * more - 1.0f) * first, full);
         }
         discarded = warp_reduce(discarded, Plus());
         __syncthreads();
-        if (threadIdx.x == 0) memory.candidates = kResolveWarps - 1;
+        if (threadIdx.x == 0) memory.shallowest = kWarps - 1;
         __syncthreads();
-        if (lane == 0 && discarded <= allowed) atomicMin(&memory.candidates, warp);
+        if (lane == 0 && discarded <= allowed) atomicMin(&memory.shallowest, warp);
         __syncthreads();
-        from += step * float(memory.candidates);
-        step /= kResolveWarps;
-        __syncthreads();
+        from += step * float(memory.shallowest);
+        step /= kWarps;
     }
-    return from + step * kResolveWarps;
+    return from + step * kWarps;
 }

@@ -2,7 +2,8 @@
 // tile spans depends on the element type only, not on where the row lies.
 #pragma once
 
-#include "device.cuh"
+#include "block.cuh"
+#include "rows.cuh"
 
 constexpr int kStripes = 4;
 
@@ -72,8 +73,83 @@ RS_DEVICE bool aligned16(const typename T::Storage* row) {
     return (reinterpret_cast<u64>(row) & 15) == 0;
 }
 
-// f(value, column) for every element of a tile but the named ones, by a whole warp. For tiles that
-// are looked at again: one stripe at a time keeps the code small.
+// A tile in a warp's registers.
+template <typename T>
+struct Tile {
+    Stripe<T> stripes[kStripes];
+
+    RS_DEVICE void load(const typename T::Storage* row, int tile, int vocab, bool aligned) {
+        const int base = tile * kTileColumns<T>;
+        if (aligned && base + kTileColumns<T> <= vocab) {
+            // Four loads without a branch between them are in flight together.
+            row += base + (threadIdx.x % 32) * T::kPerWords;
+#pragma unroll
+            for (int s = 0; s < kStripes; ++s) {
+                stripes[s].raw = load_words(row + s * Stripe<T>::kColumns);
+            }
+            return;
+        }
+#pragma unroll
+        for (int s = 0; s < kStripes; ++s) {
+            stripes[s].load(row, base + s * Stripe<T>::kColumns, vocab, aligned);
+        }
+    }
+
+    RS_DEVICE void leave_out(int named, int tile) {
+        const int base = tile * kTileColumns<T>;
+        if (!__any_sync(kAll, named >= base && named < base + kTileColumns<T>)) return;
+#pragma unroll
+        for (int s = 0; s < kStripes; ++s) stripes[s].leave_out(named, base + s * Stripe<T>::kColumns);
+    }
+
+    RS_DEVICE float largest() const {
+        float most = stripes[0].largest();
+#pragma unroll
+        for (int s = 1; s < kStripes; ++s) most = fmaxf(most, stripes[s].largest());
+        return most;
+    }
+
+    // The first column, within the tile, of its largest element; the same in every lane.
+    RS_DEVICE u32 first_of(float largest) const {
+        // Infinity is as large as the largest number, NaN is the least.
+        const float most = clean(largest);
+        if (!(most > -infinity())) return 0;
+        u32 at = kTileColumns<T>;
+#pragma unroll
+        for (int s = kStripes - 1; s >= 0; --s) {
+#pragma unroll
+            for (int j = T::kPerWords - 1; j >= 0; --j) {
+                if (T::get(stripes[s].raw, j) >= most) at = s * Stripe<T>::kColumns + j;
+            }
+        }
+        at += at < kTileColumns<T> ? (threadIdx.x % 32) * T::kPerWords : 0;
+        return warp_reduce(at, Smaller());
+    }
+
+    // The largest, and the sum of 2^(scale * (x - largest)); the same in every lane.
+    RS_DEVICE TileStats sum(float scale) const {
+        float mine = largest(), sum = 0.0f;
+        // A lane of nothing but -inf must not subtract infinities.
+        const float shift = -fmaxf(mine, -1e30f) * scale;
+#pragma unroll
+        for (int s = 0; s < kStripes; ++s) sum += stripes[s].sum(scale, shift);
+        if (sum != sum) {
+                mine = clean(mine);
+            sum = 0.0f;
+            const float reference = fmaxf(mine, -1e30f);
+#pragma unroll
+            for (int s = 0; s < kStripes; ++s) {
+                stripes[s].each(0, [&](float x, u32) { sum += fast_exp2((x - reference) * scale); });
+            }
+        }
+        const float most = warp_reduce(mine, Larger());
+        sum = most > -infinity() ? sum * fast_exp2((mine - most) * scale) : 0.0f;
+        return {most, warp_reduce(sum, Plus())};
+    }
+};
+
+// f(value, column) for every element of a tile but the named ones, by a whole warp: one stripe at a
+// time, which keeps the code small.
 template <typename T, typename F>
 RS_DEVICE void each_of_tile(
     const typename T::Storage* row, int tile, int vocab, bool aligned, int named, F f) {

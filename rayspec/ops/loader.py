@@ -35,7 +35,12 @@ _ENTRY: Final = "csrc/verify.cu"
 _DTYPES: Final = ("bfloat16", "float16", "float32")
 _NAMES: Final = (
     "rayspec_prepare",
-    *(f"rayspec_{stage}_{dtype}" for stage in ("row_stats", "resolve") for dtype in _DTYPES),
+    *(
+        f"rayspec_{stage}_{dtype}"
+        for stage in ("read_rows", "resolve_truncated")
+        for dtype in _DTYPES
+    ),
+    "rayspec_combine",
 )
 
 
@@ -57,13 +62,14 @@ def architecture(device: torch.device) -> str:
     return f"sm_{major}{minor}"
 
 
-def compile_kernels(arch: str) -> bytes:
+def compile_kernels(arch: str, macros: tuple[str, ...] = ()) -> bytes:
     """Return the machine code for an architecture, from the disk if it was compiled before.
 
-    Processes that ask at the same time compile once. Raises `KernelError` with what NVRTC said.
+    Processes that ask at the same time compile once. `macros`, such as "RAYSPEC_THREADS=512", are
+    for measurements. Raises `KernelError` with what NVRTC said.
     """
     folder = sources()
-    path = cache_root().parent / "kernels" / f"{_digest(folder, arch)}.cubin"
+    path = cache_root().parent / "kernels" / f"{_digest(folder, arch, macros)}.cubin"
     if path.is_file():
         return path.read_bytes()
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +77,7 @@ def compile_kernels(arch: str) -> bytes:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not path.is_file():
             started = time.monotonic()
-            code = _nvrtc(folder, arch)
+            code = _nvrtc(folder, arch, macros)
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 file.write(code)
             Path(file.name).replace(path)
@@ -79,8 +85,8 @@ def compile_kernels(arch: str) -> bytes:
     return path.read_bytes()
 
 
-def _digest(folder: Path, arch: str) -> str:
-    digest = hashlib.sha256(f"{arch} {_compiler()}".encode())
+def _digest(folder: Path, arch: str, macros: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(f"{arch} {_compiler()} {macros}".encode())
     for path in sorted(folder.rglob("*.cu*")):
         digest.update(path.relative_to(folder).as_posix().encode())
         digest.update(path.read_bytes())
@@ -97,13 +103,17 @@ def _compiler() -> str:
     return " ".join(versions)
 
 
-def _nvrtc(folder: Path, arch: str) -> bytes:
+def _nvrtc(folder: Path, arch: str, macros: tuple[str, ...]) -> bytes:
     try:
         from cuda.core import Program, ProgramOptions
     except ImportError as exc:
         raise KernelError(f"no NVRTC: {exc}") from exc
     options = ProgramOptions(
-        name="rayspec.cu", arch=arch, std="c++17", include_path=[str(folder / "include")]
+        name="rayspec.cu",
+        arch=arch,
+        std="c++17",
+        include_path=[str(folder / "include")],
+        define_macro=list(macros) or None,
     )
     source = (folder / _ENTRY).read_text(encoding="utf-8")
     try:
@@ -115,37 +125,71 @@ def _nvrtc(folder: Path, arch: str) -> bytes:
     return code
 
 
-class Module:
-    """The kernels on a device, ready to be launched. A `rayspec.ops.verify.Launcher`."""
+# cuda.h, CUDA 12 and 13: CUlaunchAttributeID, CUlaunchAttribute and CUlaunchConfig.
+_PROGRAMMATIC_STREAM_SERIALIZATION: Final = 6
 
-    def __init__(self, code: bytes, device: torch.device) -> None:
-        self.multiprocessors = torch.cuda.get_device_properties(device).multi_processor_count
-        self._device = device
+
+class _Attribute(ctypes.Structure):
+    _fields_ = (("id", ctypes.c_uint), ("pad", ctypes.c_uint), ("value", ctypes.c_int * 16))
+
+
+class _Config(ctypes.Structure):
+    _fields_ = (
+        *((name, ctypes.c_uint) for name in ("grid_x", "grid_y", "grid_z")),
+        *((name, ctypes.c_uint) for name in ("block_x", "block_y", "block_z", "shared_bytes")),
+        ("stream", ctypes.c_void_p),
+        ("attributes", ctypes.c_void_p),
+        ("count", ctypes.c_uint),
+    )
+
+
+class Module:
+    """The kernels on a device, ready to be launched. A `rayspec.ops.launch.Launcher`."""
+
+    def __init__(self, code: bytes, device: torch.device, threads: int = 256) -> None:
+        properties = torch.cuda.get_device_properties(device)
+        self.multiprocessors = properties.multi_processor_count
+        self.threads = threads
+        self._index = torch.cuda.current_device() if device.index is None else device.index
         self._driver = ctypes.CDLL("libcuda.so.1")
-        self._code = code
+        # Programmatic dependent launch: a kernel's blocks start while the one before it ends.
+        self._early = _Attribute(_PROGRAMMATIC_STREAM_SERIALIZATION, 0, (1,))
+        self._can_start_early = properties.major >= 9
         library = ctypes.c_void_p()
         self._call("cuLibraryLoadData", ctypes.byref(library), code, None, None, 0, None, None, 0)
         self._kernels: dict[str, ctypes.c_void_p] = {}
         for name in _NAMES:
-            kernel = self._kernels[name] = ctypes.c_void_p()
+            kernel, function = ctypes.c_void_p(), ctypes.c_void_p()
             self._call("cuLibraryGetKernel", ctypes.byref(kernel), library, name.encode())
             # Loaded lazily they would wait for the device at their first launch.
-            function = ctypes.c_void_p()
             self._call("cuKernelGetFunction", ctypes.byref(function), kernel)
             self._kernels[name] = function
 
-    def launch(self, name: str, grid: tuple[int, int], threads: int, arguments: list[Any]) -> None:
-        """Launch on torch's current stream; `arguments` are ctypes values."""
-        addresses = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
-        stream = ctypes.c_void_p(torch.cuda.current_stream(self._device).cuda_stream)
-        self._call(
-            "cuLaunchKernel",
-            self._kernels[name],
+    def launch(
+        self,
+        name: str,
+        grid: tuple[int, int],
+        threads: int,
+        argument: ctypes.Array[ctypes.c_char],
+        *,
+        early: bool = False,
+    ) -> None:
+        """Launch on torch's current stream; the driver copies the argument."""
+        early = early and self._can_start_early
+        config = _Config(
             *(grid[0], grid[1], 1),
             *(threads, 1, 1),
             0,
-            stream,
-            addresses,
+            torch._C._cuda_getCurrentRawStream(self._index),
+            ctypes.addressof(self._early) if early else None,
+            int(early),
+        )
+        pointer = ctypes.c_void_p(ctypes.addressof(argument))
+        self._call(
+            "cuLaunchKernelEx",
+            ctypes.byref(config),
+            self._kernels[name],
+            ctypes.byref(pointer),
             None,
         )
 

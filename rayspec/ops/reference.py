@@ -9,11 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import Any, Final
+from typing import Final
 
 import torch
 
-__all__ = ["Batch", "Decision", "batch_of", "decide", "verify_onehot", "verify_sparse_q"]
+from rayspec.ops.batch import Batch
+
+__all__ = ["Decision", "Reference", "decide", "verify"]
 
 _LOG2E: Final = 1.4426950408889634
 _TILE_BYTES: Final = 2048
@@ -95,10 +97,11 @@ def decide(
     draft: int,
     named: torch.Tensor,
     q: torch.Tensor,
+    shards: int = 1,
 ) -> Decision:
     """Decide one row [V]; `named` int64 [M] are the tokens that the draft (-1: none) could be.
 
-    `q` float64 [M] are its probabilities of them.
+    `q` float64 [M] are its probabilities of them. Tiles do not cross the bounds of `shards`.
     """
     x = logits.float()
     x = torch.where(torch.isnan(x), _LOWEST, x).clamp_max(torch.finfo(torch.float32).max)
@@ -134,8 +137,9 @@ def decide(
         token, gap = _best(torch.cat([scores, best_named]), x.shape[0], named)
         return Decision(_or_draft(token, draft), accepted, min(margin, gap))
     columns = _TILE_BYTES // logits.element_size()
-    padded = torch.nn.functional.pad(rest, (0, -x.shape[0] % columns)).view(-1, columns)
-    sums = padded.sum(dim=1)
+    of_tile = _tiles(x.shape[0], columns, shards, x.device)
+    sums = torch.zeros(int(of_tile[-1]) + 1, dtype=rest.dtype, device=x.device)
+    sums.index_add_(0, of_tile, rest)
     tile_ids = torch.arange(sums.shape[0], device=x.device)
     tile_scores = torch.log2(sums) - stream.noise(Domain.TILE, tile_ids)
     choice, gap = _best(torch.cat([tile_scores, best_named]), -1, named)
@@ -143,11 +147,16 @@ def decide(
     if choice is None or choice >= sums.shape[0]:
         token = None if choice is None else int(named[choice - sums.shape[0]])
         return Decision(_or_draft(token, draft), accepted, margin)
-    inside = torch.zeros_like(rest, dtype=torch.bool)
-    inside[choice * columns : (choice + 1) * columns] = True
-    scores = _scores(torch.where(inside, rest, 0.0), exponents, stream)
+    scores = _scores(torch.where(of_tile == choice, rest, 0.0), exponents, stream)
     token, gap = _best(scores, -1, named)
     return Decision(_or_draft(token, draft), accepted, min(margin, gap))
+
+
+def _tiles(vocab: int, columns: int, shards: int, device: torch.device) -> torch.Tensor:
+    """Return which tile each column is in."""
+    width = -(-vocab // shards)
+    column = torch.arange(vocab, device=device)
+    return column // width * -(-width // columns) + column % width // columns
 
 
 def _truncate(x: torch.Tensor, params: Params) -> tuple[torch.Tensor, float]:
@@ -198,60 +207,38 @@ def _or_draft(token: int | None, draft: int) -> int:
     return max(draft, 0) if token is None else token
 
 
-def verify_onehot(*arguments: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """Do what `rayspec.ops.verify.verify_onehot` says."""
-    return batch_of(None, *arguments).verify()
+def verify(batch: Batch, shards: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+    """Do what `rayspec.ops.verify.verify` says.
 
-
-def verify_sparse_q(
-    q_ids: torch.Tensor, q_logits: torch.Tensor, *arguments: Any
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Do what `rayspec.ops.verify.verify_sparse_q` says."""
-    return batch_of((q_ids, q_logits), *arguments).verify()
-
-
-def batch_of(q: tuple[torch.Tensor, torch.Tensor] | None, *arguments: Any) -> Batch:
-    """Return the batch that an op's arguments describe, in their order."""
-    full = arguments + (None,) * (14 - len(arguments))
-    return Batch(*full, *(q or (None, None)))
+    `shards` equal parts of the vocabulary are each cut into tiles of their own, as
+    `rayspec.ops.sharded` does.
+    """
+    return Reference(batch, shards).verify()
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
-    """The arguments of an op; `q_ids` and `q_logits` are None for drafts that are certain."""
+class Reference:
+    """A batch, decided row by row."""
 
-    logits: torch.Tensor
-    draft_ids: torch.Tensor
-    cu_num_logits: torch.Tensor
-    slot_of: torch.Tensor
-    temperature: torch.Tensor
-    top_k: torch.Tensor | None
-    top_p: torch.Tensor | None
-    min_p: torch.Tensor | None
-    seeds: torch.Tensor
-    positions: torch.Tensor
-    step: torch.Tensor
-    k_max: int
-    n_valid: torch.Tensor | None
-    invalid: torch.Tensor | None
-    q_ids: torch.Tensor | None
-    q_logits: torch.Tensor | None
+    batch: Batch
+    shards: int = 1
 
     def verify(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return `sampled` and `num_sampled`."""
-        size = (self.slot_of.shape[0], self.k_max + 1)
+        batch = self.batch
+        size = (batch.slot_of.shape[0], batch.k_max + 1)
         sampled = torch.full(size, -1, dtype=torch.int64)
         counts = torch.zeros(size[0], dtype=torch.int32)
         for request in range(size[0]):
             tokens = [decision.token for decision in self.prefix(request)]
             sampled[request, : len(tokens)] = torch.tensor(tokens, dtype=torch.int64)
             counts[request] = len(tokens)
-        return sampled.to(self.logits.device), counts.to(self.logits.device)
+        return sampled.to(batch.logits.device), counts.to(batch.logits.device)
 
     def prefix(self, request: int) -> list[Decision]:
         """Return the decisions that count: those up to the first that is no accepted draft."""
-        start, end = self.cu_num_logits[request : request + 2].tolist()
-        count = min(end - start, self.k_max + 1)
+        start, end = self.batch.cu_num_logits[request : request + 2].tolist()
+        count = min(end - start, self.batch.k_max + 1)
         decisions: list[Decision] = []
         for place in range(count):
             draft = self.draft(request, start + place, place) if place + 1 < count else -1
@@ -263,40 +250,44 @@ class Batch:
 
     def draft(self, request: int, row: int, place: int) -> int:
         """Return the draft that a row tests, -1 for none."""
-        draft = int(self.draft_ids[row + 1])
-        marked = self.invalid is not None and bool(self.invalid[row + 1])
-        late = self.n_valid is not None and place >= int(self.n_valid[request])
-        return -1 if marked or late or draft >= self.logits.shape[1] else max(draft, -1)
+        draft = int(self.batch.draft_ids[row + 1])
+        marked = self.batch.invalid is not None and bool(self.batch.invalid[row + 1])
+        late = self.batch.n_valid is not None and place >= int(self.batch.n_valid[request])
+        return -1 if marked or late or draft >= self.batch.logits.shape[1] else max(draft, -1)
 
     def decide(self, request: int, row: int, place: int, draft: int) -> Decision:
         """Decide one row."""
-        slot, vocab = int(self.slot_of[request]), self.logits.shape[1]
-        top_k = vocab if self.top_k is None else int(self.top_k[slot])
-        stream = Stream(int(self.seeds[slot]), int(self.positions[row]), int(self.step[0]))
+        slot, vocab = int(self.batch.slot_of[request]), self.batch.logits.shape[1]
+        top_k = vocab if self.batch.top_k is None else int(self.batch.top_k[slot])
+        stream = Stream(
+            int(self.batch.seeds[slot]), int(self.batch.positions[row]), int(self.batch.step[0])
+        )
         params = Params(
-            float(self.temperature[slot]),
+            float(self.batch.temperature[slot]),
             top_k if 0 < top_k < vocab else vocab,
-            1.0 if self.top_p is None else float(self.top_p[slot]),
-            0.0 if self.min_p is None else float(self.min_p[slot]),
+            1.0 if self.batch.top_p is None else float(self.batch.top_p[slot]),
+            0.0 if self.batch.min_p is None else float(self.batch.min_p[slot]),
             stream,
         )
         named, q = self.named(slot, place, draft)
-        return decide(self.logits[row], params, draft, named, q)
+        return decide(self.batch.logits[row], params, draft, named, q, self.shards)
 
     def named(self, slot: int, place: int, draft: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the tokens that a draft could be, and its probabilities of them."""
         certain = {} if draft < 0 else {draft: 1.0}
-        if draft >= 0 and self.q_ids is not None and self.q_logits is not None:
-            ids = self.q_ids[slot, place].tolist()
-            weights = self.q_logits[slot, place].tolist()
+        if draft >= 0 and self.batch.q_ids is not None and self.batch.q_logits is not None:
+            ids = self.batch.q_ids[slot, place].tolist()
+            weights = self.batch.q_logits[slot, place].tolist()
             pairs = zip(ids, weights, strict=True)
             # Of a token that is named twice the last counts.
-            said = {i: w for i, w in pairs if 0 <= i < self.logits.shape[1] and math.isfinite(w)}
+            said = {
+                i: w for i, w in pairs if 0 <= i < self.batch.logits.shape[1] and math.isfinite(w)
+            }
             if draft in said:
                 most = max(said.values())
                 shares = {i: math.exp(w - most) for i, w in said.items()}
                 certain = {i: share / sum(shares.values()) for i, share in shares.items()}
-        device = self.logits.device
+        device = self.batch.logits.device
         return (
             torch.tensor(list(certain), dtype=torch.int64, device=device),
             torch.tensor(list(certain.values()), dtype=torch.float64, device=device),

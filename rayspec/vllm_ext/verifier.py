@@ -28,7 +28,7 @@ from vllm.v1.worker.gpu.spec_decode.rejection_sampler import (
     get_max_chunk_logits,
 )
 
-from rayspec.ops.verify import MOST_NAMED, verify_onehot, verify_sparse_q
+from rayspec.ops.verify import MOST_NAMED, Batch, verify
 
 __all__ = ["FusedVerifier", "install"]
 
@@ -213,21 +213,23 @@ class FusedVerifier(RejectionSampler):
             self._step = torch.zeros(1, dtype=torch.int64, device=logits.device)
         states, slots = self.sampler.sampling_states, batch.idx_mapping_np
         vocab = logits.shape[1]
-        arguments = (
-            logits,
-            drafts.to(torch.int32),
-            batch.cu_num_logits.to(torch.int32),
-            batch.idx_mapping.to(torch.int32),
-            states.temperature.gpu,
-            states.top_k.gpu if np.any(states.top_k.np[slots] < vocab) else None,
-            states.top_p.gpu if np.any(states.top_p.np[slots] < 1) else None,
-            states.min_p.gpu if np.any(states.min_p.np[slots] > 0) else None,
-            states.seeds.gpu,
-            positions.to(torch.int64),
-            self._step,
-            self.num_speculative_steps,
+        q = self._sparse_q if sparse else None
+        return verify(
+            Batch(
+                logits,
+                drafts.to(torch.int32),
+                batch.cu_num_logits.to(torch.int32),
+                batch.idx_mapping.to(torch.int32),
+                states.temperature.gpu,
+                states.top_k.gpu if np.any(states.top_k.np[slots] < vocab) else None,
+                states.top_p.gpu if np.any(states.top_p.np[slots] < 1) else None,
+                states.min_p.gpu if np.any(states.min_p.np[slots] > 0) else None,
+                states.seeds.gpu,
+                positions.to(torch.int64),
+                self._step,
+                self.num_speculative_steps,
+                invalid=invalid,
+                q_ids=None if q is None else q.ids,
+                q_logits=None if q is None else q.weights,
+            )
         )
-        if sparse:
-            q = self._sparse_q
-            return verify_sparse_q(q.ids, q.weights, *arguments, invalid=invalid)
-        return verify_onehot(*arguments, invalid=invalid)

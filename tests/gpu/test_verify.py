@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 import torch
 
+from rayspec.ops.batch import Batch
 from rayspec.ops.loader import architecture, compile_kernels
-from rayspec.ops.verify import verify_onehot, verify_sparse_q
+from rayspec.ops.verify import verify
 from tests.support.chi_square import assert_distributed
 from tests.support.verify_cases import (
     GREEDY,
@@ -25,14 +26,6 @@ pytestmark = pytest.mark.gpu
 DTYPES = [torch.bfloat16, torch.float16, torch.float32]
 RAGGED = (3, 2, 0, 1, 3, 5, 3, 1, 4, 2, 2, 0)
 VOCABS = [7, 1001, 32000, 49152, 128256, 151936, 151937, 262144]
-
-
-def verify(given: Case) -> tuple[torch.Tensor, torch.Tensor]:
-    if given.q is None:
-        return verify_onehot(*given.arguments[:12], n_valid=given.n_valid, invalid=given.invalid)
-    return verify_sparse_q(
-        *given.q, *given.arguments[:12], n_valid=given.n_valid, invalid=given.invalid
-    )
 
 
 def agree(given: Case) -> tuple[torch.Tensor, torch.Tensor]:
@@ -196,10 +189,8 @@ def test_graphs_draw_afresh() -> None:
 def test_torch_compile() -> None:
     given = case(5000, (3, 1), dtype=torch.bfloat16).to("cuda")
     expected = verify(given)
-    torch.library.opcheck(
-        torch.ops.rayspec.verify_onehot, given.arguments[:12], test_utils="test_faketensor"
-    )
-    compiled = torch.compile(verify_onehot, fullgraph=True)
-    sampled, num_sampled = compiled(*given.arguments[:12])
+    torch.library.opcheck(torch.ops.rayspec.verify, given.arguments, test_utils="test_faketensor")
+    compiled = torch.compile(lambda *arguments: verify(Batch(*arguments)), fullgraph=True)
+    sampled, num_sampled = compiled(*given.arguments)
     assert torch.equal(sampled, expected[0])
     assert torch.equal(num_sampled, expected[1])

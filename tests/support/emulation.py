@@ -8,13 +8,12 @@ import subprocess
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from rayspec.ops.verify import launch_verify
-from tests.support.verify_cases import Case
+from rayspec.ops.batch import Batch
+from rayspec.ops.launch import launch_verify
 
 __all__ = ["emulated_verify"]
 
@@ -25,12 +24,23 @@ OPTIONS = ["-std=c++20", "-O1", "-shared", "-fPIC", "-ffp-contract=off", "-fno-s
 class Emulator:
     """Launches kernels on the host, one thread after the other."""
 
+    threads = 256
+    multiprocessors = 1
+
     def __init__(self, library: Path) -> None:
         self._library = ctypes.CDLL(str(library))
 
-    def launch(self, name: str, grid: tuple[int, int], threads: int, arguments: list[Any]) -> None:
+    def launch(
+        self,
+        name: str,
+        grid: tuple[int, int],
+        threads: int,
+        argument: ctypes.Array[ctypes.c_char],
+        *,
+        early: bool = False,
+    ) -> None:
         """Run a kernel to its end."""
-        addresses = (ctypes.c_void_p * len(arguments))(*map(ctypes.addressof, arguments))
+        addresses = (ctypes.c_void_p * 1)(ctypes.addressof(argument))
         assert self._library.emulate(name.encode(), *grid, threads, addresses) == 0, name
 
 
@@ -58,6 +68,6 @@ def emulator() -> Emulator:
     return loaded
 
 
-def emulated_verify(given: Case) -> tuple[torch.Tensor, torch.Tensor]:
-    """Verify a case with the kernels, on the host."""
-    return launch_verify(emulator(), 1, given.q, *given.arguments)
+def emulated_verify(given: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Verify a batch with the kernels, on the host."""
+    return launch_verify(emulator(), given)

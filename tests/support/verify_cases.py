@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
 
-from rayspec.ops.reference import batch_of
+from rayspec.ops.batch import Batch
+from rayspec.ops.reference import Reference
 
 # Distances of less are rounding's to decide: float32 against float64, and exponentials that are
 # right to two units in the last place.
@@ -37,36 +38,8 @@ MIXED = (
 )
 
 
-@dataclass(frozen=True)
-class Case:
-    """Arguments of `verify_onehot` or, with q, of `verify_sparse_q`."""
-
-    logits: torch.Tensor
-    draft_ids: torch.Tensor
-    cu_num_logits: torch.Tensor
-    slot_of: torch.Tensor
-    temperature: torch.Tensor
-    top_k: torch.Tensor
-    top_p: torch.Tensor
-    min_p: torch.Tensor
-    seeds: torch.Tensor
-    positions: torch.Tensor
-    step: torch.Tensor
-    k_max: int
-    n_valid: torch.Tensor | None = None
-    invalid: torch.Tensor | None = None
-    q_ids: torch.Tensor | None = field(default=None)
-    q_logits: torch.Tensor | None = field(default=None)
-
-    @property
-    def arguments(self) -> tuple[Any, ...]:
-        """What both ops take, in their order."""
-        return tuple(getattr(self, f.name) for f in fields(self))[:-2]
-
-    @property
-    def q(self) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Ids and weights that the drafts were drawn from."""
-        return None if self.q_ids is None or self.q_logits is None else (self.q_ids, self.q_logits)
+class Case(Batch):
+    """A batch that can be moved."""
 
     def to(self, device: str) -> Case:
         """Return the case on a device; the logits keep their strides."""
@@ -155,13 +128,18 @@ def case(
 
 
 def assert_as_reference(
-    given: Case, sampled: torch.Tensor, num_sampled: torch.Tensor, *, most_ties: float = 0.02
+    given: Batch,
+    sampled: torch.Tensor,
+    num_sampled: torch.Tensor,
+    *,
+    most_ties: float = 0.02,
+    shards: int = 1,
 ) -> None:
     """Fail unless every request got what the reference gives, wherever rounding did not decide."""
-    batch = batch_of(given.q, *given.arguments)
+    reference = Reference(given, shards)
     ties = 0
     for b in range(given.slot_of.shape[0]):
-        decisions = batch.prefix(b)
+        decisions = reference.prefix(b)
         expected = [decision.token for decision in decisions]
         got = sampled[b, : int(num_sampled[b])].tolist()
         assert all(token == -1 for token in sampled[b, int(num_sampled[b]) :].tolist())

@@ -13,6 +13,7 @@
 #define __device__
 #define __global__
 #define __shared__ static
+#define __grid_constant__
 #define __forceinline__ inline
 #define __launch_bounds__(...)
 
@@ -158,6 +159,7 @@ inline unsigned atomicMin(unsigned* at, unsigned value) {
     return old;
 }
 inline void __threadfence() {}
+inline void __syncwarp() {}
 inline int __ffs(unsigned v) { return __builtin_ffs(int(v)); }
 inline int __popc(unsigned v) { return __builtin_popcount(v); }
 inline int __clz(int v) { return v == 0 ? 32 : __builtin_clz(unsigned(v)); }

@@ -9,11 +9,12 @@
 extern "C" int emulate(const char* name, unsigned x, unsigned y, unsigned threads, void** arguments) {
     const Dim grid = {x, y, 1};
     RAYSPEC_LAUNCH(rayspec_prepare);
-    RAYSPEC_LAUNCH(rayspec_row_stats_bfloat16);
-    RAYSPEC_LAUNCH(rayspec_row_stats_float16);
-    RAYSPEC_LAUNCH(rayspec_row_stats_float32);
-    RAYSPEC_LAUNCH(rayspec_resolve_bfloat16);
-    RAYSPEC_LAUNCH(rayspec_resolve_float16);
-    RAYSPEC_LAUNCH(rayspec_resolve_float32);
+    RAYSPEC_LAUNCH(rayspec_read_rows_bfloat16);
+    RAYSPEC_LAUNCH(rayspec_read_rows_float16);
+    RAYSPEC_LAUNCH(rayspec_read_rows_float32);
+    RAYSPEC_LAUNCH(rayspec_resolve_truncated_bfloat16);
+    RAYSPEC_LAUNCH(rayspec_resolve_truncated_float16);
+    RAYSPEC_LAUNCH(rayspec_resolve_truncated_float32);
+    RAYSPEC_LAUNCH(rayspec_combine);
     return 1;
 }

@@ -1,0 +1,200 @@
+"""Launches the verification kernels: lays out their workspace and packs their one argument."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import torch
+
+from rayspec.ops.batch import Batch
+
+__all__ = [
+    "SUMMARY_BYTES",
+    "Launcher",
+    "Shard",
+    "launch_combine",
+    "launch_summarize",
+    "launch_verify",
+]
+
+# Constants of the kernels.
+TILE_BYTES: Final = 2048
+SUMMARY_BYTES: Final = 32
+_ROW_BYTES: Final = 64
+# `Arguments` of kernels/include/rows.cuh: pointers, strides, sizes.
+_ARGUMENTS: Final = struct.Struct("=25Q3q12i")
+_DTYPES: Final = {
+    torch.bfloat16: "bfloat16",
+    torch.float16: "float16",
+    torch.float32: "float32",
+}
+# Blocks of the reading kernel that a multiprocessor holds, and how many rounds of them there
+# should be before a warp reads more than one tile.
+_RESIDENT: Final = 4
+_ROUNDS: Final = 2
+_MOST_TILES: Final = 4
+
+
+class Launcher(Protocol):
+    """Something that runs the kernels, of `threads` threads a block."""
+
+    threads: int
+    multiprocessors: int
+
+    def launch(
+        self,
+        name: str,
+        grid: tuple[int, int],
+        threads: int,
+        argument: ctypes.Array[ctypes.c_char],
+        *,
+        early: bool = False,
+    ) -> None:
+        """Run a kernel; one that is `early` may start before the one before it has ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shard:
+    """Which part of a vocabulary a batch's logits are: `index` of `count` equal ones."""
+
+    index: int
+    count: int
+    vocab: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Workspace:
+    """Where the kernels keep what they know, as addresses into one allocation."""
+
+    addresses: tuple[
+        int, ...
+    ]  # rows, verdicts, named_ids, named_q, requests_done, rows_done, stats
+    holder: torch.Tensor
+
+    @classmethod
+    def of(cls, batch: Batch, named: int, tiles: int) -> _Workspace:
+        n, requests = batch.logits.shape[0], batch.slot_of.shape[0]
+        sizes = (n * _ROW_BYTES, n * 8, n * named * 4, n * named * 4, requests * 4, n * 4)
+        starts, end = [], 0
+        for size in (*sizes, n * tiles * 8):
+            starts.append(end)
+            end += -(-size // 16) * 16
+        holder = torch.empty(end, dtype=torch.uint8, device=batch.logits.device)
+        base = holder.data_ptr()
+        return cls(tuple(base + start for start in starts), holder)
+
+
+def tiles_per_warp(tiles: int, rows: int, launcher: Launcher) -> int:
+    """Return how many tiles a warp reads one after the other: more only where blocks abound."""
+    warps = launcher.multiprocessors * _RESIDENT * (launcher.threads // 32) * _ROUNDS
+    return max(1, min(_MOST_TILES, tiles * rows // warps))
+
+
+class _Call:
+    """The kernels' argument for one batch, and what it points to."""
+
+    def __init__(
+        self,
+        launcher: Launcher,
+        batch: Batch,
+        *,
+        shard: Shard | None,
+        summaries: torch.Tensor | None,
+        run: int | None,
+    ) -> None:
+        n, vocab = batch.logits.shape
+        requests, places = batch.slot_of.shape[0], batch.k_max + 1
+        tiles = -(-vocab * batch.logits.element_size() // TILE_BYTES)
+        named = 1 if batch.q_ids is None else batch.q_ids.shape[2]
+        device = batch.logits.device
+        # Both outputs are views of one allocation: what counts here is the host's time.
+        self.sampled = torch.empty((requests, places), dtype=torch.int64, device=device)
+        self.num_sampled = torch.empty(requests, dtype=torch.int32, device=device)
+        self.space = _Workspace.of(batch, named, tiles)
+        run = run or tiles_per_warp(tiles, n, launcher)
+        self.parts = -(-tiles // (launcher.threads // 32 * run))
+        shard = shard or Shard(0, 1, vocab)
+        q = batch.q_ids
+        self.packed = ctypes.create_string_buffer(
+            _ARGUMENTS.pack(
+                *self.space.addresses,
+                _address(summaries),
+                *map(
+                    _address,
+                    (
+                        batch.logits,
+                        batch.draft_ids,
+                        batch.invalid,
+                        batch.n_valid,
+                        batch.cu_num_logits,
+                        batch.slot_of,
+                        batch.temperature,
+                        batch.top_k,
+                        batch.top_p,
+                        batch.min_p,
+                        batch.seeds,
+                        batch.positions,
+                        batch.step,
+                        q,
+                        batch.q_logits,
+                        self.sampled,
+                        self.num_sampled,
+                    ),
+                ),
+                batch.logits.stride(0),
+                0 if q is None else q.stride(0),
+                0 if q is None else q.stride(1),
+                n,
+                requests,
+                places,
+                vocab,
+                tiles,
+                named,
+                self.parts,
+                run,
+                shard.count,
+                shard.index * vocab,
+                shard.index * tiles,
+                shard.vocab,
+            ),
+            _ARGUMENTS.size,
+        )
+
+    def read(self, launcher: Launcher, batch: Batch) -> str:
+        """Launch what describes the rows and reads them; return the type's name."""
+        kind = _DTYPES[batch.logits.dtype]
+        launcher.launch("rayspec_prepare", self.sampled.shape, 32, self.packed)
+        launcher.launch(
+            f"rayspec_read_rows_{kind}",
+            (self.parts * batch.logits.shape[0], 1),
+            launcher.threads,
+            self.packed,
+            early=True,
+        )
+        return kind
+
+
+def _address(tensor: torch.Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+def launch_verify(
+    launcher: Launcher, batch: Batch, *, run: int | None = None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Verify a batch: return `sampled` and `num_sampled` as `rayspec.ops.verify.verify` does.
+
+    `run`, for measurements, is how many tiles a warp reads one after the other.
+    """
+    n, requests = batch.logits.shape[0], batch.slot_of.shape[0]
+    call = _Call(launcher, batch, shard=None, summaries=None, run=run)
+    if n == 0 or requests == 0:
+        return call.sampled.fill_(-1), call.num_sampled.zero_()
+    kind = call.read(launcher, batch)
+    if batch.truncates:
+        launcher.launch(
+            f"rayspec_resolve_truncated_{kind}", (n, 1), launcher.threads, call.packed, early=True
+        )
+    return call.sampled, call.num_sampled

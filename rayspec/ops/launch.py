@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -15,8 +16,7 @@ __all__ = [
     "SUMMARY_BYTES",
     "Launcher",
     "Shard",
-    "launch_combine",
-    "launch_summarize",
+    "launch_sharded",
     "launch_verify",
 ]
 
@@ -26,6 +26,7 @@ SUMMARY_BYTES: Final = 32
 _ROW_BYTES: Final = 64
 # `Arguments` of kernels/include/rows.cuh: pointers, strides, sizes.
 _ARGUMENTS: Final = struct.Struct("=25Q3q12i")
+_SUMMARIES_AT: Final = 7 * 8
 _DTYPES: Final = {
     torch.bfloat16: "bfloat16",
     torch.float16: "float16",
@@ -58,11 +59,25 @@ class Launcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """Which part of a vocabulary a batch's logits are: `index` of `count` equal ones."""
+    """Which columns of a vocabulary a rank has: part `index` of `count`, each `width` wide.
+
+    Those from `vocab` on are padding.
+    """
 
     index: int
     count: int
+    width: int
     vocab: int
+
+    @property
+    def first(self) -> int:
+        """Its first column."""
+        return self.index * self.width
+
+    @property
+    def columns(self) -> int:
+        """How many of its columns are tokens."""
+        return max(0, min(self.width, self.vocab - self.first))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,18 +120,18 @@ class _Call:
         summaries: torch.Tensor | None,
         run: int | None,
     ) -> None:
-        n, vocab = batch.logits.shape
+        n, width = batch.logits.shape
+        shard = shard or Shard(0, 1, width, width)
+        vocab = shard.columns
         requests, places = batch.slot_of.shape[0], batch.k_max + 1
         tiles = -(-vocab * batch.logits.element_size() // TILE_BYTES)
         named = 1 if batch.q_ids is None else batch.q_ids.shape[2]
         device = batch.logits.device
-        # Both outputs are views of one allocation: what counts here is the host's time.
         self.sampled = torch.empty((requests, places), dtype=torch.int64, device=device)
         self.num_sampled = torch.empty(requests, dtype=torch.int32, device=device)
         self.space = _Workspace.of(batch, named, tiles)
         run = run or tiles_per_warp(tiles, n, launcher)
         self.parts = -(-tiles // (launcher.threads // 32 * run))
-        shard = shard or Shard(0, 1, vocab)
         q = batch.q_ids
         self.packed = ctypes.create_string_buffer(
             _ARGUMENTS.pack(
@@ -156,8 +171,8 @@ class _Call:
                 self.parts,
                 run,
                 shard.count,
-                shard.index * vocab,
-                shard.index * tiles,
+                shard.first,
+                shard.index * -(-width * batch.logits.element_size() // TILE_BYTES),
                 shard.vocab,
             ),
             _ARGUMENTS.size,
@@ -197,4 +212,23 @@ def launch_verify(
         launcher.launch(
             f"rayspec_resolve_truncated_{kind}", (n, 1), launcher.threads, call.packed, early=True
         )
+    return call.sampled, call.num_sampled
+
+
+def launch_sharded(
+    launcher: Launcher,
+    batch: Batch,
+    shard: Shard,
+    gather: Callable[[torch.Tensor], torch.Tensor],
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Verify a batch whose logits are a shard, as `rayspec.ops.sharded.verify_sharded` does."""
+    n, requests = batch.logits.shape[0], batch.slot_of.shape[0]
+    summaries = torch.empty((n, SUMMARY_BYTES), dtype=torch.uint8, device=batch.logits.device)
+    call = _Call(launcher, batch, shard=shard, summaries=summaries, run=None)
+    if n == 0 or requests == 0:
+        return call.sampled.fill_(-1), call.num_sampled.zero_()
+    call.read(launcher, batch)
+    gathered = gather(summaries)
+    struct.pack_into("=Q", call.packed, _SUMMARIES_AT, gathered.data_ptr())
+    launcher.launch("rayspec_combine", (requests, 1), 32, call.packed)
     return call.sampled, call.num_sampled

@@ -97,11 +97,12 @@ def decide(
     draft: int,
     named: torch.Tensor,
     q: torch.Tensor,
-    shards: int = 1,
+    width: int | None = None,
 ) -> Decision:
     """Decide one row [V]; `named` int64 [M] are the tokens that the draft (-1: none) could be.
 
-    `q` float64 [M] are its probabilities of them. Tiles do not cross the bounds of `shards`.
+    `q` float64 [M] are its probabilities of them. Tiles do not cross
+    multiples of `width`.
     """
     x = logits.float()
     x = torch.where(torch.isnan(x), _LOWEST, x).clamp_max(torch.finfo(torch.float32).max)
@@ -137,7 +138,7 @@ def decide(
         token, gap = _best(torch.cat([scores, best_named]), x.shape[0], named)
         return Decision(_or_draft(token, draft), accepted, min(margin, gap))
     columns = _TILE_BYTES // logits.element_size()
-    of_tile = _tiles(x.shape[0], columns, shards, x.device)
+    of_tile = _tiles(x.shape[0], columns, width or x.shape[0], x.device)
     sums = torch.zeros(int(of_tile[-1]) + 1, dtype=rest.dtype, device=x.device)
     sums.index_add_(0, of_tile, rest)
     tile_ids = torch.arange(sums.shape[0], device=x.device)
@@ -152,9 +153,8 @@ def decide(
     return Decision(_or_draft(token, draft), accepted, min(margin, gap))
 
 
-def _tiles(vocab: int, columns: int, shards: int, device: torch.device) -> torch.Tensor:
+def _tiles(vocab: int, columns: int, width: int, device: torch.device) -> torch.Tensor:
     """Return which tile each column is in."""
-    width = -(-vocab // shards)
     column = torch.arange(vocab, device=device)
     return column // width * -(-width // columns) + column % width // columns
 
@@ -207,13 +207,13 @@ def _or_draft(token: int | None, draft: int) -> int:
     return max(draft, 0) if token is None else token
 
 
-def verify(batch: Batch, shards: int = 1) -> tuple[torch.Tensor, torch.Tensor]:
+def verify(batch: Batch, width: int | None = None) -> tuple[torch.Tensor, torch.Tensor]:
     """Do what `rayspec.ops.verify.verify` says.
 
-    `shards` equal parts of the vocabulary are each cut into tiles of their own, as
+    Each `width` columns of the vocabulary are cut into tiles of their own, as
     `rayspec.ops.sharded` does.
     """
-    return Reference(batch, shards).verify()
+    return Reference(batch, width).verify()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +221,8 @@ class Reference:
     """A batch, decided row by row."""
 
     batch: Batch
-    shards: int = 1
+    width: int | None = None  # of a shard
+    vocab: int = 0  # of all shards; 0: that of the logits
 
     def verify(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Return `sampled` and `num_sampled`."""
@@ -253,24 +254,27 @@ class Reference:
         draft = int(self.batch.draft_ids[row + 1])
         marked = self.batch.invalid is not None and bool(self.batch.invalid[row + 1])
         late = self.batch.n_valid is not None and place >= int(self.batch.n_valid[request])
-        return -1 if marked or late or draft >= self.batch.logits.shape[1] else max(draft, -1)
+        vocab = self.vocab or self.batch.logits.shape[1]
+        return -1 if marked or late or draft >= vocab else max(draft, -1)
 
     def decide(self, request: int, row: int, place: int, draft: int) -> Decision:
         """Decide one row."""
-        slot, vocab = int(self.batch.slot_of[request]), self.batch.logits.shape[1]
-        top_k = vocab if self.batch.top_k is None else int(self.batch.top_k[slot])
-        stream = Stream(
-            int(self.batch.seeds[slot]), int(self.batch.positions[row]), int(self.batch.step[0])
-        )
-        params = Params(
-            float(self.batch.temperature[slot]),
-            top_k if 0 < top_k < vocab else vocab,
-            1.0 if self.batch.top_p is None else float(self.batch.top_p[slot]),
-            0.0 if self.batch.min_p is None else float(self.batch.min_p[slot]),
-            stream,
-        )
+        slot = int(self.batch.slot_of[request])
         named, q = self.named(slot, place, draft)
-        return decide(self.batch.logits[row], params, draft, named, q, self.shards)
+        params = self.params(slot, row)
+        return decide(self.batch.logits[row], params, draft, named, q, self.width)
+
+    def params(self, slot: int, row: int) -> Params:
+        """Return how a row of a slot's is sampled."""
+        batch, vocab = self.batch, self.batch.logits.shape[1]
+        top_k = vocab if batch.top_k is None else int(batch.top_k[slot])
+        return Params(
+            float(batch.temperature[slot]),
+            top_k if 0 < top_k < vocab else vocab,
+            1.0 if batch.top_p is None else float(batch.top_p[slot]),
+            0.0 if batch.min_p is None else float(batch.min_p[slot]),
+            Stream(int(batch.seeds[slot]), int(batch.positions[row]), int(batch.step[0])),
+        )
 
     def named(self, slot: int, place: int, draft: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the tokens that a draft could be, and its probabilities of them."""

@@ -133,10 +133,10 @@ def assert_as_reference(
     num_sampled: torch.Tensor,
     *,
     most_ties: float = 0.02,
-    shards: int = 1,
+    width: int | None = None,
 ) -> None:
     """Fail unless every request got what the reference gives, wherever rounding did not decide."""
-    reference = Reference(given, shards)
+    reference = Reference(given, width)
     ties = 0
     for b in range(given.slot_of.shape[0]):
         decisions = reference.prefix(b)

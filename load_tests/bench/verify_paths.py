@@ -14,23 +14,29 @@ from typing import Any
 
 import torch
 
+from rayspec.ops.batch import Batch
 from rayspec.ops.verify import verify
 from tests.support.verify_cases import Case
 
-__all__ = ["flashinfer_path", "our_path", "vllm_path"]
+__all__ = ["flashinfer_path", "limited", "our_path", "vllm_path"]
 
 Result = tuple[torch.Tensor, torch.Tensor]
 
 
-def our_path(given: Case) -> Callable[[], Result]:
-    """Return the verification by our kernels, given the limits that anybody has."""
+def limited(given: Case) -> Batch:
+    """Return the batch with the limits that anybody has: what an engine knows on the host."""
     mine = given.slot_of.long()
-    batch = replace(
+    return replace(
         given,
         top_k=given.top_k if bool((given.top_k[mine] < given.logits.shape[1]).any()) else None,
         top_p=given.top_p if bool((given.top_p[mine] < 1).any()) else None,
         min_p=given.min_p if bool((given.min_p[mine] > 0).any()) else None,
     )
+
+
+def our_path(given: Case) -> Callable[[], Result]:
+    """Return the verification by our kernels."""
+    batch = limited(given)
     return lambda: verify(batch)
 
 

@@ -154,7 +154,7 @@ class Module:
         self._driver = ctypes.CDLL("libcuda.so.1")
         # Programmatic dependent launch: a kernel's blocks start while the one before it ends.
         self._early = _Attribute(_PROGRAMMATIC_STREAM_SERIALIZATION, 0, (1,))
-        self._can_start_early = properties.major >= 9
+        self.starts_early = properties.major >= 9
         library = ctypes.c_void_p()
         self._call("cuLibraryLoadData", ctypes.byref(library), code, None, None, 0, None, None, 0)
         self._kernels: dict[str, ctypes.c_void_p] = {}
@@ -175,7 +175,7 @@ class Module:
         early: bool = False,
     ) -> None:
         """Launch on torch's current stream; the driver copies the argument."""
-        early = early and self._can_start_early
+        early = early and self.starts_early
         config = _Config(
             *(grid[0], grid[1], 1),
             *(threads, 1, 1),

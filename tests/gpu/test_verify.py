@@ -9,8 +9,10 @@ import torch
 
 from rayspec.ops.batch import Batch
 from rayspec.ops.loader import architecture, compile_kernels
+from rayspec.ops.sharded import verify_sharded
 from rayspec.ops.verify import verify
 from tests.support.chi_square import assert_distributed
+from tests.support.shards import on_every_rank
 from tests.support.verify_cases import (
     GREEDY,
     MIXED,
@@ -67,6 +69,23 @@ def test_flat_steep_and_broken_rows(dtype: torch.dtype) -> None:
         assert all(0 <= token < 50000 for token in tokens[:count])
 
 
+@pytest.mark.parametrize("sampling", [GREEDY, Sampling(), Sampling(0.7)], ids=str)
+@pytest.mark.parametrize("batch", [1, 3, 64])
+def test_one_launch_without_limits(sampling: Sampling, batch: int) -> None:
+    given = case(128256, (5,) * batch, dtype=torch.bfloat16, sampling=(sampling,), seed=batch)
+    agree(replace(given, top_k=None, top_p=None, min_p=None))
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("vocab", "count", "width"), [(128256, 2, 64128), (151937, 4, 38016)])
+def test_shards(vocab: int, count: int, width: int, dtype: torch.dtype) -> None:
+    samplings = (GREEDY, Sampling(), Sampling(0.7))
+    given = case(vocab, RAGGED, dtype=dtype, sampling=samplings, seed=vocab).to("cuda")
+    plain = replace(given, top_k=None, top_p=None, min_p=None)
+    for sampled, num_sampled in on_every_rank(plain, count, width, verify_sharded):
+        assert_as_reference(plain, sampled, num_sampled, width=width)
+
+
 def test_drafts_that_may_not_be_accepted() -> None:
     given = case(500, (3, 3, 3, 3), sampling=MIXED[:4], likely=1.0, spread=40.0)
     invalid = torch.zeros(16, dtype=torch.bool)
@@ -105,15 +124,15 @@ def test_the_target_s_distribution(name: str, top_m: int) -> None:
     # A third drafts the likeliest, so that there are acceptances to follow.
     ids[1::6] = one.logits[0].argmax()
     q = {}
-    if one.q is not None:
+    if one.q_ids is not None and one.q_logits is not None:
         slot = int(one.slot_of[0])
         q = {
-            "q_ids": one.q[0][slot].expand(requests, -1, -1).contiguous(),
-            "q_logits": one.q[1][slot].expand(requests, -1, -1).contiguous(),
+            "q_ids": one.q_ids[slot].expand(requests, -1, -1).contiguous(),
+            "q_logits": one.q_logits[slot].expand(requests, -1, -1).contiguous(),
         }
-        shares = one.q[1][slot, 0].softmax(0)
+        shares = one.q_logits[slot, 0].softmax(0)
         picks = torch.multinomial(shares, requests, replacement=True, generator=draw)
-        ids[1::2] = one.q[0][slot, 0][picks].long()
+        ids[1::2] = one.q_ids[slot, 0][picks].long()
 
     def all_of(value: float, dtype: torch.dtype) -> torch.Tensor:
         return torch.full((requests,), value, dtype=dtype, device="cuda")

@@ -39,7 +39,11 @@ MIXED = (
 
 
 class Case(Batch):
-    """A batch that can be moved."""
+    """A batch whose limits are all given; it can be moved."""
+
+    top_k: torch.Tensor
+    top_p: torch.Tensor
+    min_p: torch.Tensor
 
     def to(self, device: str) -> Case:
         """Return the case on a device; the logits keep their strides."""

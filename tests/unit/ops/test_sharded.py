@@ -16,6 +16,7 @@ from rayspec.ops.batch import Batch
 from rayspec.ops.launch import launch_sharded
 from rayspec.ops.sharded import Shard, gather_over, verify_sharded
 from tests.support.emulation import emulator
+from tests.support.shards import on_every_rank, part
 from tests.support.verify_cases import GREEDY, Case, Sampling, assert_as_reference, case
 
 PLAIN = (GREEDY, Sampling(), Sampling(0.7), Sampling(1.6))
@@ -26,36 +27,6 @@ Result = tuple[torch.Tensor, torch.Tensor]
 def plain(vocab: int, dtype: torch.dtype, **settings: object) -> Case:
     given = case(vocab, RAGGED, dtype=dtype, sampling=PLAIN, **settings)  # type: ignore[arg-type]
     return replace(given, top_k=None, top_p=None, min_p=None)
-
-
-def part(given: Batch, shard: Shard) -> Batch:
-    """Return a rank's batch; beyond the vocabulary its logits are large, and count for nothing."""
-    mine = torch.full((given.logits.shape[0], shard.width), 50.0, dtype=given.logits.dtype)
-    mine[:, : shard.columns] = given.logits[:, shard.first : shard.first + shard.columns]
-    return replace(given, logits=mine)
-
-
-def on_every_rank(
-    given: Batch,
-    count: int,
-    width: int,
-    one: Callable[[Batch, Shard, Callable[..., torch.Tensor]], Result],
-) -> list[Result]:
-    """Verify on ranks that are there one after the other: the first pass only summarizes."""
-    summaries: list[torch.Tensor] = []
-
-    class Enough(Exception):
-        pass
-
-    def note(mine: torch.Tensor) -> torch.Tensor:
-        summaries.append(mine.clone())
-        raise Enough
-
-    shards = [Shard(index, count, width, given.logits.shape[1]) for index in range(count)]
-    for shard in shards:
-        with pytest.raises(Enough):
-            one(part(given, shard), shard, note)
-    return [one(part(given, shard), shard, lambda _: torch.stack(summaries)) for shard in shards]
 
 
 def emulated(batch: Batch, shard: Shard, gather: Callable[..., torch.Tensor]) -> Result:

@@ -114,20 +114,33 @@ class MeasuredEngine:
         status: dict[str, Any] = answers[0]
         return status
 
+    async def verify_ours(self, ours: bool) -> bool:
+        """Verify with our kernels from now on, or in vLLM's way; return whether ours are there."""
+        return all(await self._engine.collective_rpc("bench_verify_ours", args=(ours,)))
+
     async def measure(
-        self, prompts: Sequence[Sequence[int]], output_tokens: int, temperature: float
+        self,
+        prompts: Sequence[Sequence[int]],
+        output_tokens: int,
+        temperature: float,
+        top_p: float = 1.0,
     ) -> dict[str, Any]:
         """Generate for all prompts at once and return the fields of a `Sample`."""
         self._log.steps.clear()
-        tpots = await self.generate(prompts, output_tokens, temperature)
+        tpots = await self.generate(prompts, output_tokens, temperature, top_p)
         return asdict(summarise(self._log.steps, len(prompts), tpots))
 
     async def generate(
-        self, prompts: Sequence[Sequence[int]], output_tokens: int, temperature: float
+        self,
+        prompts: Sequence[Sequence[int]],
+        output_tokens: int,
+        temperature: float,
+        top_p: float = 1.0,
     ) -> list[float]:
         """Generate for all prompts at once; return each one's seconds per token after the first."""
         params = SamplingParams(
             temperature=temperature,
+            top_p=top_p,
             max_tokens=output_tokens,
             ignore_eos=True,
             detokenize=False,

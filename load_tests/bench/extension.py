@@ -1,4 +1,4 @@
-"""Lets the benchmark change the synthetic acceptance of a running engine. Read at vLLM 0.32.0.
+"""Lets benchmarks change a running engine's acceptance and verification. Read at vLLM 0.32.0.
 
 vLLM takes the rates when an engine starts, and starting one for each acceptance would take longer
 than measuring it. Both runners keep them in one device tensor that every step reads.
@@ -24,3 +24,15 @@ class BenchExtension:
         me: Any = self
         me.model_runner.rejection_sampler.synthetic_conditional_rates.fill_(acceptance)
         torch.accelerator.synchronize()
+
+    def bench_verify_ours(self, ours: bool) -> bool:
+        """Verify with our kernels from now on, or in vLLM's own way; return whether ours are there.
+
+        Both leave the requests' state alike, so it can be changed between any two steps.
+        """
+        me: Any = self
+        verifier = me.model_runner.rejection_sampler
+        there = hasattr(verifier, "enabled")
+        if there:
+            verifier.enabled = ours
+        return there

@@ -82,7 +82,7 @@ class FusedVerifier(RejectionSampler):
 
     Randomness is keyed by a request's seed and the position, as in vLLM: each position is decided
     once, so nothing is drawn twice, and a seed gives the same text in every run. The kernels' third
-    key, the step, stays 0.
+    key, the step, stays 0. `enabled` False lets vLLM verify: after a failure of ours, for one.
     """
 
     def __init__(self, theirs: RejectionSampler, sparse_q: Any) -> None:
@@ -90,7 +90,7 @@ class FusedVerifier(RejectionSampler):
         self.__dict__.update(theirs.__dict__)
         self._sparse_q = sparse_q
         self._step: torch.Tensor | None = None
-        self._broken = False
+        self.enabled = True
 
     def __call__(
         self,
@@ -106,13 +106,13 @@ class FusedVerifier(RejectionSampler):
             except Exception:
                 # Not worth an engine: vLLM's own path needs nothing of ours.
                 logger.exception("our verification failed; vLLM verifies from now on")
-                self._broken = True
+                self.enabled = False
         return super().__call__(logits, input_batch, draft_logits, invalid_drafts)
 
     def _covers(
         self, logits: torch.Tensor, input_batch: Any, draft_logits: torch.Tensor | None
     ) -> bool:
-        if self._broken or self.enable_adaptive_verification or logits.stride(-1) != 1:
+        if not self.enabled or self.enable_adaptive_verification or logits.stride(-1) != 1:
             return False
         if draft_logits is not None and self._sparse_q is None:
             return False

@@ -294,6 +294,10 @@ class RoundsEngine:
         )
 
     def _catch_up(self, rows: Iterable[Row]) -> bool:
+        if any(started.at is None for started in self._rounds):
+            # It would stand behind a round that waits for its frame, and so would what it flushes,
+            # without which no piece of prefill may begin.
+            return False
         piece = self._prefiller.current
         free = (row for row in rows if piece is None or piece.part_of(row) is None)
         unknown = sum(started.owner.k_max + 1 for started in self._rounds)

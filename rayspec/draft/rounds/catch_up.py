@@ -70,6 +70,8 @@ class CatchUps:
         most = self._buckets[-1]
         self._rows = torch.full((most,), -1, dtype=torch.int32, device=model.device)
         self._staging = Staging(8 * most, model.device)
+        # A graph holds none of the buffers that it was captured over.
+        self._plans: dict[tuple[int, int], DecodePlan] = {}
         self._launches: dict[tuple[int, int], Callable[[], None]] = {}
 
     def prepare(self, stream: torch.cuda.Stream | None, pool: Any) -> None:
@@ -77,7 +79,7 @@ class CatchUps:
         began = time.perf_counter()
         for width in reversed(self._widths):
             for bucket in reversed(self._buckets):
-                plan = self._model.plan(bucket, width)
+                plan = self._plans[bucket, width] = self._model.plan(bucket, width)
                 self._launches[bucket, width] = self._launch(plan, stream, pool)
         logger.info("%d catch-ups in %.1f s", len(self._launches), time.perf_counter() - began)
 

@@ -8,9 +8,11 @@ from typing import Any
 import ray
 from ray import serve
 from ray.serve import Application
+from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
 
 from rayspec.config import AppSpec, DraftSpec, IngressSpec, TargetSpec, derive, parse
 from rayspec.draft.deployment import Draft
+from rayspec.engine.autoscaling import AUTOSCALING_POLICY
 from rayspec.engine.cpu import CpuShare
 from rayspec.engine.replica import PlainTarget, SpeculativeTarget
 from rayspec.ingress.server import Ingress
@@ -20,8 +22,10 @@ __all__ = ["build", "compose"]
 
 # A full lane is the client's business, not an error of ours (Serve's own default is 503).
 _BACKPRESSURE = {"status_code": 429, "retry_after_s": 1}
-# Longest time that a retiring engine may take to finish what it has begun.
-_DRAIN_S = 120.0
+# What a retiring replica waits between two looks at whether all is answered.
+_DRAIN_LOOP_S = 1.0
+# An HTTP server is cheap: its successor serves before it stops.
+_INGRESS_SURGE_PERCENT = 100
 _HEALTH_CHECK_PERIOD_S = 5.0
 
 
@@ -55,15 +59,35 @@ def _target(cls: type[PlainTarget], spec: TargetSpec, *others: Any) -> Any:
     deployment: Any = serve.deployment(
         cls,
         name=cls.__name__,
-        num_replicas=spec.num_replicas,
+        **_replicas(spec),
+        max_surge_percent=spec.max_surge_percent,
         max_ongoing_requests=spec.max_ongoing_requests,
         max_queued_requests=spec.max_queued_requests,
         backpressure_config=_BACKPRESSURE,
-        graceful_shutdown_timeout_s=_DRAIN_S,
+        graceful_shutdown_timeout_s=spec.drain_timeout_s,
+        graceful_shutdown_wait_loop_s=_DRAIN_LOOP_S,
         health_check_period_s=_HEALTH_CHECK_PERIOD_S,
         ray_actor_options=_actor(spec.num_cpus, spec.num_gpus, spec.env),
     )
     return deployment.bind(spec, *others)
+
+
+def _replicas(spec: TargetSpec) -> dict[str, Any]:
+    """Return how many engines Serve keeps: a number, or what decides it."""
+    scaling = spec.autoscaling
+    if scaling is None:
+        return {"num_replicas": spec.num_replicas}
+    return {
+        "autoscaling_config": AutoscalingConfig(
+            min_replicas=scaling.min_replicas,
+            max_replicas=scaling.max_replicas,
+            target_ongoing_requests=scaling.target_sequences,
+            look_back_period_s=scaling.look_back_period_s,
+            upscale_delay_s=scaling.upscale_delay_s,
+            downscale_delay_s=scaling.downscale_delay_s,
+            policy=AutoscalingPolicy(policy_function=AUTOSCALING_POLICY),
+        )
+    }
 
 
 def _drafts(spec: DraftSpec) -> list[Any]:
@@ -85,8 +109,10 @@ def _ingress(spec: IngressSpec, lanes: Mapping[Lane, Any], drafts: Sequence[Any]
         Ingress,
         name="Ingress",
         num_replicas=spec.num_replicas,
+        max_surge_percent=_INGRESS_SURGE_PERCENT,
         max_ongoing_requests=spec.max_ongoing_requests,
-        graceful_shutdown_timeout_s=_DRAIN_S,
+        graceful_shutdown_timeout_s=spec.drain_timeout_s,
+        graceful_shutdown_wait_loop_s=_DRAIN_LOOP_S,
         ray_actor_options=_actor(spec.num_cpus, 0, {}),
     )
     application: Application = deployment.bind(spec, lanes, drafts)

@@ -9,9 +9,12 @@ RayspecError
 │   └── LinkClosed         the link is gone or was closed
 └── RequestError           a request that is answered with an OpenAI error body
     ├── BadRequest         400
+    ├── Unauthorized       401
     ├── NotFound           404
+    ├── SlowRequest        408
     ├── PayloadTooLarge    413
     ├── Overloaded         429
+    │   └── RateLimited    429
     └── Unavailable        503
 """
 
@@ -30,8 +33,11 @@ __all__ = [
     "NotFound",
     "Overloaded",
     "PayloadTooLarge",
+    "RateLimited",
     "RayspecError",
     "RequestError",
+    "SlowRequest",
+    "Unauthorized",
     "Unavailable",
     "to_openai",
 ]
@@ -120,11 +126,33 @@ class BadRequest(RequestError):
     type = "BadRequestError"
 
 
+class Unauthorized(RequestError):
+    """The request has no API key, or one that is unknown."""
+
+    status = 401
+    type = "AuthenticationError"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, code="invalid_api_key")
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """Response headers that go with the error."""
+        return {"WWW-Authenticate": "Bearer"}
+
+
 class NotFound(RequestError):
     """The model or route does not exist."""
 
     status = 404
     type = "NotFoundError"
+
+
+class SlowRequest(RequestError):
+    """The request did not come in within the configured time."""
+
+    status = 408
+    type = "TimeoutError"
 
 
 class PayloadTooLarge(RequestError):
@@ -155,6 +183,13 @@ class Overloaded(RequestError):
     def headers(self) -> dict[str, str]:
         """Response headers that go with the error."""
         return {"Retry-After": str(self.retry_after_s)}
+
+
+class RateLimited(Overloaded):
+    """A client has used what its API key may."""
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, retry_after_s=retry_after_s, code="rate_limit_exceeded")
 
 
 class Unavailable(RequestError):

@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rayspec.cli import calibrate, config, doctor, models, plan, simulate, verify, version
+from rayspec.cli import calibrate, config, doctor, keys, models, plan, simulate, verify, version
 from rayspec.errors import RayspecError
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(config.app, name="config")
 app.command("doctor")(doctor.doctor)
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.command("plan")(plan.plan)
 app.command("simulate")(simulate.simulate)

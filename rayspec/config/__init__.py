@@ -1,7 +1,7 @@
 """Configuration: pydantic at the edge of the program, frozen specs inside."""
 
 from rayspec.config.derive import derive
-from rayspec.config.load import load, parse
+from rayspec.config.load import load, parse, parse_keys
 from rayspec.config.schema import AppConfig
 from rayspec.config.specs import (
     AppSpec,
@@ -21,4 +21,5 @@ __all__ = [
     "derive",
     "load",
     "parse",
+    "parse_keys",
 ]

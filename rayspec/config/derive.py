@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rayspec.config.drafts import ModelDraftConfig, NgramDraftConfig
-from rayspec.config.lanes import LaneConfig, SpeculativeLaneConfig
+from rayspec.config.lanes import LaneConfig, PlainLaneConfig, SpeculativeLaneConfig
 from rayspec.config.placement import (
     draft_device,
     draft_engine,
@@ -23,6 +23,7 @@ from rayspec.config.routing import RuleConfig
 from rayspec.config.schema import AppConfig
 from rayspec.config.specs import (
     AppSpec,
+    AutoscalingSpec,
     Device,
     DraftSpec,
     IngressSpec,
@@ -40,6 +41,8 @@ from rayspec.routing.types import Lane, Speculation
 # Seconds that a step waits for drafts unless configured. A round over NCCL takes a few
 # milliseconds; over gloo a busy machine delays one by tens.
 _DEADLINE_S: dict[Transport, float] = {"gloo": 0.25, "nccl": 0.02}
+# What a replica needs beyond its longest request: to notice that it ended, and to stop.
+_DRAIN_MARGIN_S = 5.0
 # FlashInfer compiles its sampler with the CUDA toolkit when an engine starts, and without one, as
 # after installing from wheels, vLLM 0.32 does not start (its issue 49497). vLLM's own sampler is
 # the one that requests with seeds, and those of mixed batches, get anyway.
@@ -99,6 +102,8 @@ def _target(
     if settings is None:
         return None
     tp = settings.tensor_parallel_size
+    scaling = _autoscaling(settings)
+    surge = settings.max_surge_percent
     return TargetSpec(
         lane=lane,
         model=config.model,
@@ -107,7 +112,10 @@ def _target(
         dtype=config.dtype,
         max_model_len=config.max_model_len,
         seed=config.seed,
-        num_replicas=settings.num_replicas,
+        num_replicas=settings.num_replicas if scaling is None else scaling.max_replicas,
+        max_surge_percent=(100 if device == "cpu" else 0) if surge is None else surge,
+        drain_timeout_s=_drain_timeout_s(config),
+        autoscaling=scaling,
         tensor_parallel_size=tp,
         num_gpus=gpus(settings.num_gpus, device, tp),
         num_cpus=settings.num_cpus,
@@ -189,6 +197,25 @@ def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
     return spec
 
 
+def _autoscaling(lane: LaneConfig) -> AutoscalingSpec | None:
+    if not isinstance(lane, PlainLaneConfig) or lane.autoscaling is None:
+        return None
+    given = lane.autoscaling
+    return AutoscalingSpec(
+        min_replicas=given.min_replicas,
+        max_replicas=given.max_replicas,
+        target_sequences=given.target_sequences or 0.75 * lane.max_num_seqs,
+        look_back_period_s=given.look_back_period_s,
+        upscale_delay_s=given.upscale_delay_s,
+        downscale_delay_s=given.downscale_delay_s,
+    )
+
+
+def _drain_timeout_s(config: AppConfig) -> float:
+    ingress = config.ingress
+    return ingress.drain_timeout_s or ingress.request_timeout_s + _DRAIN_MARGIN_S
+
+
 def _ingress(config: AppConfig, device: Device) -> IngressSpec:
     ingress = config.ingress
     return IngressSpec(
@@ -198,6 +225,13 @@ def _ingress(config: AppConfig, device: Device) -> IngressSpec:
         max_ongoing_requests=ingress.max_ongoing_requests,
         max_body_bytes=ingress.max_body_bytes,
         request_timeout_s=ingress.request_timeout_s,
+        max_sequences=ingress.max_sequences,
+        body_timeout_s=ingress.body_timeout_s,
+        first_token_timeout_s=ingress.first_token_timeout_s,
+        drain_timeout_s=_drain_timeout_s(config),
+        api_keys=ingress.keys(),
+        open_paths=tuple(ingress.open_paths),
+        cors=None if ingress.cors is None else ingress.cors.spec(),
         policy=_policy(config, device),
         k_max=0 if config.speculative is None else config.speculative.num_speculative_tokens,
         class_rules=tuple(_rule(rule) for rule in config.routing.rules),

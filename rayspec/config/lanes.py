@@ -36,6 +36,15 @@ class LaneConfig(Section):
     """A deployment of vLLM engines."""
 
     num_replicas: Count = Field(1, description="Engines in this lane.")
+    max_surge_percent: int | None = Field(
+        None,
+        ge=0,
+        le=100,
+        description="Engines, in percent of `num_replicas`, that may start beside the old ones "
+        "when a deployment changes, before those stop. By default 100 on CPU, which takes twice "
+        "the memory for that time, and 0 on CUDA, where each takes GPUs of its own: a lane of one "
+        "engine then answers nothing while it restarts.",
+    )
     tensor_parallel_size: Count = Field(1, description="GPUs (or CPU processes) of one engine.")
     num_gpus: Gpus | None = Field(
         None,
@@ -82,8 +91,46 @@ class LaneConfig(Section):
         return self
 
 
+class AutoscalingConfig(Section):
+    """How many engines a lane has, by the sequences that run and wait in it."""
+
+    min_replicas: Count = Field(1, description="Fewest engines.")
+    max_replicas: Count = Field(description="Most engines.")
+    target_sequences: float | None = Field(
+        None,
+        gt=0,
+        description="Sequences, running and waiting, that each engine is to have: more make "
+        "engines start, fewer make them stop. By default three quarters of `max_num_seqs`.",
+    )
+    look_back_period_s: float = Field(
+        30.0, ge=1, description="Seconds over which the sequences are averaged."
+    )
+    upscale_delay_s: float = Field(
+        30.0, ge=0, description="Seconds that too many sequences must last before engines start."
+    )
+    downscale_delay_s: float = Field(
+        600.0, ge=0, description="Seconds that too few sequences must last before engines stop."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if self.max_replicas < self.min_replicas:
+            raise ValueError(f"max_replicas: must be at least min_replicas ({self.min_replicas})")
+        return self
+
+
 class PlainLaneConfig(LaneConfig):
     """Engines that decode without a draft."""
+
+    autoscaling: AutoscalingConfig | None = Field(
+        None, description="Lets the number of engines follow the load, instead of `num_replicas`."
+    )
+
+    @model_validator(mode="after")
+    def _check_autoscaling(self) -> Self:
+        if self.autoscaling is not None and "num_replicas" in self.model_fields_set:
+            raise ValueError("num_replicas: leave it out where 'autoscaling' says how many")
+        return self
 
 
 class SpeculativeLaneConfig(LaneConfig):

@@ -9,9 +9,11 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from rayspec.config.access import KeysConfig
 from rayspec.config.explain import explain
 from rayspec.config.schema import AppConfig
 from rayspec.errors import ConfigError
+from rayspec.ingress.keys import ApiKey
 
 IMPORT_PATH = "rayspec.app:build"
 """What a Serve application of ours names as its `import_path`."""
@@ -23,6 +25,14 @@ def parse(args: Mapping[str, Any]) -> AppConfig:
         return AppConfig.model_validate(dict(args))
     except ValidationError as exc:
         raise explain(exc, args) from None
+
+
+def parse_keys(user_config: Mapping[str, Any]) -> tuple[ApiKey, ...]:
+    """Return the API keys in a `user_config`, or raise a one-line `ConfigError`."""
+    try:
+        return KeysConfig.model_validate(dict(user_config)).keys()
+    except ValidationError as exc:
+        raise explain(exc, user_config) from None
 
 
 def load(path: str | Path, *, application: str | None = None) -> AppConfig:

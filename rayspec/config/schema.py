@@ -7,6 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import Field, model_validator
 
 from rayspec.config import foreign
+from rayspec.config.access import CorsConfig, KeysConfig, PathPattern
 from rayspec.config.drafts import DraftConfig, ModelDraftConfig
 from rayspec.config.fields import Count, Cpus, NonEmpty, Section
 from rayspec.config.lanes import PlainLaneConfig, SpeculativeLaneConfig
@@ -15,7 +16,7 @@ from rayspec.config.routing import RoutingConfig
 from rayspec.config.specs import Device
 
 
-class IngressConfig(Section):
+class IngressConfig(KeysConfig):
     """The HTTP deployment."""
 
     num_replicas: Count = Field(1, description="HTTP servers.")
@@ -26,8 +27,38 @@ class IngressConfig(Section):
     max_body_bytes: Count = Field(
         4 * 2**20, description="Largest request body in bytes; beyond it the status is 413."
     )
+    max_sequences: Count = Field(
+        256,
+        description="Most sequences that one request may ask for, `n` for each of its prompts; "
+        "beyond it the status is 400.",
+    )
+    body_timeout_s: float = Field(
+        30.0, gt=0, description="Seconds in which a request must have come in; else status 408."
+    )
+    first_token_timeout_s: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds in which a stream must have its first token; else the engine drops "
+        "the request and the status is 504. By default only `request_timeout_s` counts.",
+    )
     request_timeout_s: float = Field(
-        600.0, gt=0, description="Seconds after which an unfinished request is abandoned."
+        600.0,
+        gt=0,
+        description="Seconds after which the engine drops an unfinished request: status 504, or an "
+        "error at the end of what was streamed.",
+    )
+    drain_timeout_s: float | None = Field(
+        None,
+        gt=0,
+        description="Seconds that replicas which a new deployment replaces have to finish what "
+        "they began; by default a little more than `request_timeout_s`, so that nothing is cut.",
+    )
+    open_paths: list[PathPattern] = Field(
+        ["/health", "/metrics"],
+        description="Paths that need no key, where there are keys; `*` stands for anything.",
+    )
+    cors: CorsConfig | None = Field(
+        None, description="Web pages of other origins that may ask; by default none."
     )
 
 

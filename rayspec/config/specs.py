@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from rayspec.ingress.classify import ClassRule
+from rayspec.ingress.keys import ApiKey
 from rayspec.routing.policy import PolicySpec
 from rayspec.routing.types import Lane
 
@@ -39,8 +40,24 @@ class SpeculationSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class AutoscalingSpec:
+    """How a lane's number of engines follows its sequences, running and waiting."""
+
+    min_replicas: int
+    max_replicas: int
+    target_sequences: float
+    look_back_period_s: float
+    upscale_delay_s: float
+    downscale_delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class TargetSpec:
-    """One lane: a deployment of vLLM engines; `speculation` is None in the plain lane."""
+    """One lane: a deployment of vLLM engines; `speculation` is None in the plain lane.
+
+    `num_replicas` is how many engines there are at most; when a deployment changes, one of them is
+    replaced after the other, `max_surge_percent` of them by engines that start before it stops.
+    """
 
     lane: Lane
     model: str
@@ -56,6 +73,9 @@ class TargetSpec:
     max_num_seqs: int
     max_ongoing_requests: int
     max_queued_requests: int
+    max_surge_percent: int = 0
+    drain_timeout_s: float = 600.0
+    autoscaling: AutoscalingSpec | None = None
     speculation: SpeculationSpec | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     frontend_args: Mapping[str, Any] = field(default_factory=dict)
@@ -100,10 +120,20 @@ class DraftSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class CorsSpec:
+    """What browsers are told that pages of other origins may do."""
+
+    allow_origins: tuple[str, ...]
+    allow_headers: tuple[str, ...]
+    max_age_s: int
+
+
+@dataclass(frozen=True, slots=True)
 class IngressSpec:
     """The HTTP deployment: how requests are read, classified and routed.
 
     `k_max` is the most draft tokens that a request may ask for; 0 without a speculative lane.
+    Without `api_keys` nobody needs one; `open_paths` never do.
     """
 
     served_model_name: str
@@ -113,6 +143,13 @@ class IngressSpec:
     max_body_bytes: int
     request_timeout_s: float
     policy: PolicySpec
+    max_sequences: int = 256
+    body_timeout_s: float = 30.0
+    first_token_timeout_s: float | None = None
+    drain_timeout_s: float = 600.0
+    api_keys: tuple[ApiKey, ...] = ()
+    open_paths: tuple[str, ...] = ("/health", "/metrics")
+    cors: CorsSpec | None = None
     k_max: int = 0
     class_rules: tuple[ClassRule, ...] = ()
 

@@ -16,6 +16,7 @@ from ray import serve
 from ray.serve.handle import DeploymentHandle
 
 from rayspec.config import TargetSpec
+from rayspec.engine import autoscaling
 from rayspec.engine.asgi import ResponseStart
 from rayspec.engine.attach import AttachLoop
 from rayspec.engine.cpu import CpuShare, bind_cores
@@ -102,10 +103,18 @@ class PlainTarget:
             profile=self._serving.profile(),
         )
 
+    def record_autoscaling_stats(self) -> dict[str, float]:
+        """Return the engine's sequences, which Serve hands to `autoscaling`."""
+        return autoscaling.stats(self._serving.stats())
+
     @property
     def attached(self) -> bool:
         """Whether a draft answers this engine."""
         return False
+
+    async def openapi(self) -> dict[str, Any]:
+        """Return vLLM's own OpenAPI document of this engine."""
+        return await asyncio.to_thread(self._serving.openapi)
 
     def metrics_text(self) -> Source:
         """Return vLLM's metrics and ours of this replica."""

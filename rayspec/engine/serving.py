@@ -88,7 +88,7 @@ class Serving:
     returns when the engine can serve, and raises what vLLM raises when it cannot.
     """
 
-    def __init__(self, engine: AsyncLLM, app: asgi.AsgiApp, stats: LatestStats) -> None:
+    def __init__(self, engine: AsyncLLM, app: Any, stats: LatestStats) -> None:
         self._engine = engine
         self._app = app
         self._stats = stats
@@ -143,6 +143,10 @@ class Serving:
     def backlog(self) -> int:
         """Return the prompt tokens of all requests that have no first token yet."""
         return int(self._engine.output_processor.get_num_queued_tokens())
+
+    def openapi(self) -> dict[str, Any]:
+        """Return the OpenAPI document of vLLM's application."""
+        return dict(self._app.openapi())
 
     def metrics_text(self) -> str:
         """Return vLLM's own metrics in the Prometheus text format."""

@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from rayspec.errors import RequestError, to_openai
 
-__all__ = ["NO_CLASS", "install"]
+__all__ = ["NO_CLASS", "install", "respond"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,12 +36,17 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_error(request: Request, error: Exception) -> Response:
-    if isinstance(error, RequestError):
-        status, headers = error.status, error.headers
-    else:
+    if not isinstance(error, RequestError):
         name = request.headers.get("x-request-id", "without an id")
         logger.error("request %s failed", name, exc_info=error)
-        status, headers = 500, {}
+    return respond(error)
+
+
+def respond(error: Exception) -> Response:
+    """Return the answer that says `error`; what is not a `RequestError` is a plain 500."""
+    status, headers = 500, dict[str, str]()
+    if isinstance(error, RequestError):
+        status, headers = error.status, error.headers
     ours = {
         "x-rayspec-lane": NO_CLASS,
         "x-rayspec-class": NO_CLASS,

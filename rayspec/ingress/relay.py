@@ -1,7 +1,8 @@
 """Carries one request to a lane and its answer back, and settles the accounts.
 
-The first item of an answer is awaited before the client is told anything, so that a lane that is
-full or down can still be replaced by the other one. Bodies are passed on as vLLM wrote them.
+The first token of an answer is awaited before the client is told anything, so that a lane that is
+full, down or slow can still be replaced by the other one, or have a status of its own. Bodies are
+passed on as vLLM wrote them.
 """
 
 from __future__ import annotations
@@ -33,10 +34,18 @@ _EVENT_STREAM = "text/event-stream"
 
 
 class RequestTimeout(RequestError):
-    """The configured time for one request ran out."""
+    """The configured time for one request, or for its first token, ran out."""
 
     status = 504
     type = "TimeoutError"
+
+
+@dataclass(frozen=True, slots=True)
+class _Deadline:
+    """A time on the relay's clock, and what the client is told when it has passed."""
+
+    at: float
+    message: str
 
 
 @dataclass(slots=True)
@@ -46,9 +55,10 @@ class _Answer:
     ticket: Ticket
     items: AsyncGenerator[Begin | bytes | End, None]
     begin: Begin
+    first: Begin | bytes | End | None
     view: RequestView
     started: float
-    deadline: float | None
+    deadline: _Deadline | None
 
     @property
     def lane(self) -> Lane:
@@ -58,7 +68,8 @@ class _Answer:
 class Relay:
     """Routes calls to lanes; see the module's docstring.
 
-    `clock` is monotonic, in seconds; `timeout_s` bounds a whole request, None for no bound.
+    `clock` is monotonic, in seconds; `timeout_s` bounds a whole request and
+    `first_token_timeout_s` the wait for a stream's first token, None for no bound.
     """
 
     def __init__(
@@ -68,22 +79,28 @@ class Relay:
         metrics: IngressMetrics,
         *,
         timeout_s: float | None = None,
+        first_token_timeout_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lanes = lanes
         self._router = router
         self._metrics = metrics
         self._timeout_s = timeout_s
+        self._first_token_timeout_s = first_token_timeout_s
         self._clock = clock
         self._log = DecisionLog(clock)
 
-    async def respond(self, view: RequestView, make_call: Callable[[Decision], Call]) -> Response:
+    async def respond(
+        self, view: RequestView, make_call: Callable[[Decision], Call], *, streams: bool = False
+    ) -> Response:
         """Answer a request from the lane that the policy chooses; `make_call` tells what to send.
+
+        `streams` tells that the client asked for a stream.
 
         Raises `Overloaded`, `Unavailable` or `RequestTimeout`; every other error is vLLM's answer.
         """
         started = self._clock()
-        deadline = None if self._timeout_s is None else started + self._timeout_s
+        whole, first = self._deadlines(started, streams)
         ticket = self._router.admit(view)
         # A wish for one lane is kept while that lane is only full, not when it is gone.
         stays_when_full = view.speculation is not Speculation.AUTO
@@ -91,7 +108,7 @@ class Relay:
             self._count_decision(ticket)
             try:
                 call = make_call(ticket.decision)
-                answer = await self._open(call, ticket, view, started, deadline)
+                answer = await self._open(call, ticket, view, started, whole, first)
                 if _is_stream(answer.begin):
                     response: Response = StreamingResponse(
                         self._body(answer), status_code=answer.begin.status
@@ -112,35 +129,46 @@ class Relay:
         ticket: Ticket,
         view: RequestView,
         started: float,
-        deadline: float | None,
+        whole: _Deadline | None,
+        first_by: _Deadline | None,
     ) -> _Answer:
         lane = ticket.decision.lane
         self._metrics.in_flight.labels(lane).inc()
         items = self._lanes[lane].stream(call)
         try:
-            begin = await self._next(items, deadline)
+            begin = await self._next(items, first_by)
+            if not isinstance(begin, Begin):
+                raise LaneDown("the replica answered without a beginning")
+            self._router.observe(begin.snapshot)
+            first = await self._next(items, first_by) if _is_stream(begin) else None
         except BaseException:
             self._settle(ticket, None)
             await items.aclose()
             raise
-        if not isinstance(begin, Begin):
-            self._settle(ticket, None)
-            await items.aclose()
-            raise LaneDown("the replica answered without a beginning")
-        self._router.observe(begin.snapshot)
-        return _Answer(ticket, items, begin, view, started, deadline)
+        return _Answer(ticket, items, begin, first, view, started, whole)
+
+    def _deadlines(self, started: float, streams: bool) -> tuple[_Deadline | None, ...]:
+        """Return when an answer must have ended, and when it must have begun."""
+        whole = first = None
+        if (seconds := self._timeout_s) is not None:
+            message = f"The request was not answered within {seconds:g} seconds."
+            whole = first = _Deadline(started + seconds, message)
+        if streams and (seconds := self._first_token_timeout_s) is not None:
+            message = f"The stream had no token within {seconds:g} seconds."
+            first = _Deadline(started + seconds, message)
+            if whole is not None and whole.at < first.at:
+                first = whole
+        return whole, first
 
     async def _next(
-        self, items: AsyncIterator[Begin | bytes | End], deadline: float | None
+        self, items: AsyncIterator[Begin | bytes | End], deadline: _Deadline | None
     ) -> Begin | bytes | End:
-        remaining = None if deadline is None else max(0.0, deadline - self._clock())
+        remaining = None if deadline is None else max(0.0, deadline.at - self._clock())
         try:
             async with asyncio.timeout(remaining):
                 return await anext(items)
         except TimeoutError:
-            raise RequestTimeout(
-                f"The request was not answered within {self._timeout_s:g} seconds."
-            ) from None
+            raise RequestTimeout(deadline.message if deadline else "") from None
         except StopAsyncIteration:
             raise LaneDown("the replica ended its answer early") from None
 
@@ -151,7 +179,9 @@ class Relay:
         first = True
         try:
             while True:
-                item = await self._next(answer.items, answer.deadline)
+                item, answer.first = answer.first, None
+                if item is None:
+                    item = await self._next(answer.items, answer.deadline)
                 if isinstance(item, End):
                     self._router.observe(item.snapshot)
                     outcome = self._outcome(answer, item)

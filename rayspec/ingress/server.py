@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 from ray import serve
 from ray.serve.handle import DeploymentHandle
+from starlette.types import ASGIApp
 
-from rayspec.config import IngressSpec
+from rayspec.config import IngressSpec, parse_keys
 from rayspec.engine.messages import Call
-from rayspec.ingress import refusal
+from rayspec.errors import BadRequest, Unavailable
+from rayspec.ingress import guard, refusal
 from rayspec.ingress.body import read_body
 from rayspec.ingress.classify import BUILTIN_CLASSES
-from rayspec.ingress.lanes import ServeDeployment, ServeLane
+from rayspec.ingress.keys import KeyRing
+from rayspec.ingress.lanes import LaneDown, ServeDeployment, ServeLane
 from rayspec.ingress.monitor import LaneMonitor
+from rayspec.ingress.openapi import document
 from rayspec.ingress.relay import Relay
 from rayspec.ingress.request import parse_request
 from rayspec.ingress.scrape import scrape
@@ -30,11 +36,13 @@ from rayspec.telemetry.metrics import IngressMetrics
 __all__ = ["Ingress", "api"]
 
 # Serve copies the application where the class below is decorated: all is set up before.
-api = FastAPI(title="rayspec", docs_url=None, redoc_url=None)
+api = FastAPI(title="rayspec", openapi_url=None, docs_url=None, redoc_url=None)
 refusal.install(api)
+api.add_middleware(guard.Guard)
 
 # Ten polls: a lane that has no replica is known at once, so this is only for one that hangs.
 _SNAPSHOT_EXPIRY_S = 10.0
+_DESCRIBE_TIMEOUT_S = 30.0
 # What vLLM reads from headers; anything else stays at the ingress.
 _FORWARDED = (
     "content-type",
@@ -60,6 +68,7 @@ class Ingress:
         logs.configure()
         self._spec = spec
         self._metrics = IngressMetrics()
+        self._keys = KeyRing(spec.api_keys, spec.num_replicas, time.monotonic)
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._lanes = {lane: ServeLane(handle) for lane, handle in lanes.items()}
         context = serve.get_replica_context()
@@ -78,23 +87,50 @@ class Ingress:
             snapshot_expiry_s=_SNAPSHOT_EXPIRY_S,
         )
         self._relay = Relay(
-            self._lanes, self._router, self._metrics, timeout_s=spec.request_timeout_s
+            self._lanes,
+            self._router,
+            self._metrics,
+            timeout_s=spec.request_timeout_s,
+            first_token_timeout_s=spec.first_token_timeout_s,
         )
+        self._theirs: dict[str, Any] | None = None
         self._monitor = LaneMonitor(self._lanes, self._router)
         self._monitor.start()
 
-    @api.post("/v1/chat/completions")
-    @api.post("/v1/completions")
-    @api.post("/tokenize")
-    @api.post("/detokenize")
+    def reconfigure(self, user_config: Mapping[str, Any] | None, rank: object) -> None:
+        """Take the API keys of Serve's `user_config`, which changes without a restart.
+
+        Serve calls this without a `user_config` too, as when there is none any more, where it has
+        a `rank` to give.
+        """
+        keys = self._spec.api_keys if user_config is None else parse_keys(user_config)
+        self._keys.replace(keys)
+
+    def protect(self, app: ASGIApp) -> ASGIApp:
+        """Return `app` as browsers and keys may reach it."""
+        spec = self._spec
+        return guard.protect(app, self._keys, spec.open_paths, spec.cors, self._metrics)
+
+    # vLLM describes what it answers; see `openapi`.
+    @api.post("/v1/chat/completions", include_in_schema=False)
+    @api.post("/v1/completions", include_in_schema=False)
+    @api.post("/tokenize", include_in_schema=False)
+    @api.post("/detokenize", include_in_schema=False)
     async def generate(self, request: Request) -> Response:
         """Classify the request, choose its lane, relay vLLM's answer."""
-        body = await read_body(request, self._spec.max_body_bytes)
         spec = self._spec
+        body = await read_body(request, spec.max_body_bytes, spec.body_timeout_s)
         parsed = parse_request(request.headers, body, spec.class_rules, k_max=spec.k_max)
-        return await self._forward(request, parsed.view, parsed.body_for)
+        if parsed.view.sequences > spec.max_sequences:
+            raise BadRequest(
+                f"The request asks for {parsed.view.sequences} sequences, n for each prompt; one "
+                f"request may ask for {spec.max_sequences}.",
+                param="n",
+            )
+        streams = parsed.decoded.get("stream") is True
+        return await self._forward(request, parsed.view, parsed.body_for, streams=streams)
 
-    @api.get("/v1/models")
+    @api.get("/v1/models", include_in_schema=False)
     async def models(self, request: Request) -> Response:
         """List the served model, as a lane knows it."""
         return await self._forward(
@@ -122,15 +158,42 @@ class Ingress:
         """Return the metrics of ingress, lanes and draft in one scrape."""
         return PlainTextResponse(await scrape(self._sources), media_type=CONTENT_TYPE_LATEST)
 
+    @api.get("/openapi.json", include_in_schema=False)
+    async def openapi(self, request: Request) -> Response:
+        """Describe what is served, as the vLLM of a lane knows it."""
+        if self._theirs is None:
+            self._theirs = await self._vllm_document()
+        described = document(
+            self._theirs,
+            request.app.openapi(),
+            model=self._spec.served_model_name,
+            k_max=self._spec.k_max,
+            keys=bool(self._keys),
+            open_paths=self._spec.open_paths,
+        )
+        return JSONResponse(described)
+
+    async def _vllm_document(self) -> dict[str, Any]:
+        for lane in self._lanes.values():
+            with contextlib.suppress(LaneDown):
+                for described in await lane.broadcast("openapi", timeout_s=_DESCRIBE_TIMEOUT_S):
+                    return dict(described)
+        raise Unavailable("No lane is up yet that could say what is served; try again.")
+
     def metrics_text(self) -> Source:
         """Return this ingress replica's own metrics."""
         return Source(self._metrics.text(), {"component": "ingress", "replica": self._replica})
 
     async def _forward(
-        self, request: Request, view: RequestView, body_for: Callable[[Decision], bytes]
+        self,
+        request: Request,
+        view: RequestView,
+        body_for: Callable[[Decision], bytes],
+        *,
+        streams: bool = False,
     ) -> Response:
         headers = [(k, v) for k in _FORWARDED if (v := request.headers.get(k)) is not None]
         call = Call(request.method, request.url.path, tuple(headers))
         return await self._relay.respond(
-            view, lambda decision: replace(call, body=body_for(decision))
+            view, lambda decision: replace(call, body=body_for(decision)), streams=streams
         )

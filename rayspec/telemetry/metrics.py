@@ -82,6 +82,12 @@ class IngressMetrics:
             ["workload_class"],
             registry=self.registry,
         )
+        self.refused_by_key = Counter(
+            "rayspec_refused_keys",
+            "Requests refused by their API key: unknown (`key`) or over a limit (`rate`).",
+            ["cause"],
+            registry=self.registry,
+        )
         self.explorations = Counter(
             "rayspec_explorations",
             "Requests sent where they were not predicted to be fastest, to keep that measured.",

@@ -36,7 +36,11 @@ def test_smallest_configurations() -> None:
     [
         ("modle", "x", "modle = 'x': unknown field; did you mean 'model'?"),
         ("plain.num_replica", 2, "did you mean 'num_replicas'?"),
-        ("plain.zzz", 2, "plain.zzz = 2: unknown field; known here: engine_args, env,"),
+        (
+            "plain.zzz",
+            2,
+            "plain.zzz = 2: unknown field; known here: autoscaling, engine_args,",
+        ),
         ("plain.num_replicas", 0, "plain.num_replicas = 0: must be at least 1"),
         ("plain.num_replicas", "2", "plain.num_replicas = '2': must be a whole number"),
         ("plain.num_replicas", True, "plain.num_replicas = True: must be a whole number"),

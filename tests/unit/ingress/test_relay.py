@@ -69,14 +69,25 @@ class ScriptedLane:
 class Bench:
     """A relay between scripted lanes; checks that nothing stays behind."""
 
-    def __init__(self, timeout_s: float | None = None, **scripts: list[Script]) -> None:
+    def __init__(
+        self,
+        timeout_s: float | None = None,
+        first_token_timeout_s: float | None = None,
+        **scripts: list[Script],
+    ) -> None:
         self.lanes = {Lane(name): ScriptedLane(*lane) for name, lane in scripts.items()}
         self.router = Router(PolicySpec(k_tiers=(0, 4)), tuple(self.lanes), lambda: 0.0)
         self.metrics = IngressMetrics()
-        self.relay = Relay(self.lanes, self.router, self.metrics, timeout_s=timeout_s)
+        self.relay = Relay(
+            self.lanes,
+            self.router,
+            self.metrics,
+            timeout_s=timeout_s,
+            first_token_timeout_s=first_token_timeout_s,
+        )
 
-    async def ask(self, view: RequestView = CHAT) -> Response:
-        return await self.relay.respond(view, make_call)
+    async def ask(self, view: RequestView = CHAT, *, streams: bool = False) -> Response:
+        return await self.relay.respond(view, make_call, streams=streams)
 
     def check_empty(self) -> None:
         assert all(lane.open == 0 for lane in self.lanes.values())
@@ -292,6 +303,33 @@ async def test_timeout_in_a_stream_ends_it_with_an_error() -> None:
     body = await read(await bench.ask())
 
     assert b"TimeoutError" in body
+    bench.check_empty()
+
+
+@pytest.mark.parametrize("script", [[60.0], [Begin(200, SSE, snapshot(S)), 60.0]])
+async def test_a_stream_without_a_token_in_time_has_a_status_of_its_own(script: Script) -> None:
+    bench = Bench(first_token_timeout_s=0.05, timeout_s=60, speculative=[script], plain=[])
+    with pytest.raises(RequestTimeout, match=r"no token within 0\.05 seconds") as caught:
+        await bench.ask(streams=True)
+    assert caught.value.status == 504
+    bench.check_empty()
+
+
+async def test_only_the_first_token_of_a_stream_has_that_deadline() -> None:
+    stream = answer(S, b"data: 1\n\n", 0.1, b"data: 2\n\n", headers=SSE)
+    whole: Script = [0.1, *answer(S, b"whole")]
+    bench = Bench(first_token_timeout_s=0.05, speculative=[stream, whole], plain=[])
+    assert await read(await bench.ask(streams=True)) == b"data: 1\n\ndata: 2\n\n"
+    assert await read(await bench.ask()) == b"whole"
+    bench.check_empty()
+
+
+async def test_a_replica_that_dies_before_the_first_token_is_replaced_by_the_other_lane() -> None:
+    dies: Script = [Begin(200, SSE, snapshot(S)), LaneDown("died")]
+    bench = Bench(speculative=[dies], plain=[answer(P, b"data: 1\n\n", headers=SSE)])
+    response = await bench.ask()
+    assert response.headers["x-rayspec-lane"] == "plain"
+    assert await read(response) == b"data: 1\n\n"
     bench.check_empty()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Self
 
 from pydantic import AfterValidator, Field, model_validator
@@ -10,11 +11,19 @@ from rayspec.config.fields import Count, NonEmpty, Section
 from rayspec.config.specs import CorsSpec
 from rayspec.ingress.keys import ApiKey
 
+_KEY_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+
 
 def _digest(value: str) -> str:
     if len(value) != 64 or not set(value.lower()) <= set("0123456789abcdef"):
         raise ValueError("must be 64 hexadecimal digits, as `rayspec keys new NAME` prints them")
     return value.lower()
+
+
+def _key_name(value: str) -> str:
+    if not _KEY_NAME.fullmatch(value):
+        raise ValueError("use 1 to 64 letters, digits, `_`, `.` and `-`")
+    return value
 
 
 def _origin(value: str) -> str:
@@ -30,7 +39,7 @@ def _path(value: str) -> str:
 
 
 Digest = Annotated[str, AfterValidator(_digest)]
-KeyName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]{0,63}$")]
+KeyName = Annotated[str, AfterValidator(_key_name)]
 Origin = Annotated[str, AfterValidator(_origin)]
 PathPattern = Annotated[str, AfterValidator(_path)]
 

@@ -32,12 +32,12 @@ def explain(error: ValidationError, args: Mapping[str, Any]) -> ConfigError:
     kind, context = first["type"], first.get("ctx", {})
     if kind == "value_error":
         return _own(path, str(context["error"]), args)
-    remedy = _REMEDIES.get(kind, first["msg"])
+    remedy = _REMEDIES[kind].format(**context) if kind in _REMEDIES else first["msg"]
     if kind == "extra_forbidden":
         remedy = f"unknown field{_did_you_mean(first['loc'])}"
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
         path, remedy = (*path, "kind"), f"set it to one of {', '.join(_TAGS)}"
-    return _error(path, remedy.format(**context), args)
+    return _error(path, remedy, args)
 
 
 def _own(path: tuple[Any, ...], message: str, args: Mapping[str, Any]) -> ConfigError:

@@ -7,15 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
 import httpx
 import psutil
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE_URL = "http://127.0.0.1:8000"
+DASHBOARD_URL = "http://127.0.0.1:8265"
 START_TIMEOUT_S = 300.0
 STOP_TIMEOUT_S = 120.0
 
@@ -96,6 +98,27 @@ class Application:
         lanes = self.health() or {}
         running = bool(lanes) and all(lane["replicas"] for lane in lanes.values())
         return running and bool(lanes["speculative"]["draft_attached"])
+
+    def config(self) -> dict[str, Any]:
+        """Return the Serve YAML that this was started with."""
+        return dict(yaml.safe_load(self._file.read_text()))
+
+    def deploy(self, config: Mapping[str, Any]) -> None:
+        """Deploy another Serve YAML over this one: what `serve deploy` sends.
+
+        The command itself takes a minute to start beside busy engines on two cores.
+        """
+        url = f"{DASHBOARD_URL}/api/serve/applications/"
+        httpx.put(url, json=config, timeout=60).raise_for_status()
+
+    def replicas(self) -> dict[str, dict[str, str]]:
+        """Return the state of every replica by its id, for each deployment."""
+        response = httpx.get(f"{DASHBOARD_URL}/api/serve/applications/", timeout=30)
+        deployments = response.raise_for_status().json()["applications"]["rayspec"]["deployments"]
+        return {
+            name: {replica["replica_id"]: replica["state"] for replica in details["replicas"]}
+            for name, details in deployments.items()
+        }
 
     def draft_processes(self) -> list[psutil.Process]:
         """Return the processes of the draft deployment's replicas."""

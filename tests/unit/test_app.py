@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from rayspec.app import build
+from rayspec.engine.autoscaling import AUTOSCALING_POLICY
 from rayspec.errors import ConfigError
 from rayspec.routing import Lane
 
@@ -62,6 +63,28 @@ def test_full_lanes_answer_429() -> None:
 
     assert config.backpressure_config.status_code == 429
     assert config.num_replicas == 2
+
+
+def test_the_plain_lane_can_follow_its_load() -> None:
+    autoscaling = {"max_replicas": 3, "target_sequences": 8, "downscale_delay_s": 60}
+    _, lanes, _ = parts(SPECULATIVE | {"plain": {"autoscaling": autoscaling}})
+    plain = lanes[Lane.PLAIN]
+    config = plain._deployment_config.autoscaling_config
+
+    assert (config.min_replicas, config.max_replicas) == (1, 3)
+    assert (config.target_ongoing_requests, config.downscale_delay_s) == (8, 60)
+    assert config.policy.policy_function == AUTOSCALING_POLICY
+    # Every engine that there may be has its cores.
+    assert plain.init_args[1].total == 4
+
+
+def test_successors_serve_before_old_replicas_stop() -> None:
+    ingress, lanes, drafts = parts(SPECULATIVE | PLAIN)
+    deployments = [ingress, *lanes.values()]
+
+    assert [d._deployment_config.max_surge_percent for d in deployments] == [100] * 3
+    assert all(d._deployment_config.graceful_shutdown_timeout_s > 600 for d in deployments)
+    assert [d._deployment_config.max_surge_percent for d in drafts] == [0]
 
 
 def test_a_wrong_setting_is_one_line_with_field_value_and_remedy() -> None:

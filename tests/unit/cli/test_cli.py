@@ -9,9 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 from rayspec import __version__
 from rayspec.cli import main
+from rayspec.config import parse_keys
+from rayspec.ingress.keys import digest
 from rayspec.models import cache
 
 VALID = "model: smollm2\nplain: {}\nspeculative: {}\ndraft: {kind: ngram}\n"
@@ -123,3 +126,25 @@ def test_help_imports_nothing_heavy() -> None:
     )
     assert done.returncode == 0, done.stderr
     assert "config" in done.stdout
+
+
+def test_a_new_key_is_printed_once_and_its_entry_lets_it_in(run: Run) -> None:
+    options = ("--requests-per-minute", "60", "--concurrent-requests", "4")
+    code, out, err = run("keys", "new", "team-a", *options)
+    assert code == 0
+    key = out.strip()
+    (entry,) = yaml.safe_load(err)
+    assert key not in err
+    assert entry["sha256"] == digest(key).hex()
+    (parsed,) = parse_keys({"api_keys": [entry]})
+    assert (parsed.name, parsed.requests_per_minute, parsed.concurrent_requests) == (
+        "team-a",
+        60,
+        4,
+    )
+
+
+def test_a_key_with_a_wrong_name_is_not_made(run: Run) -> None:
+    code, out, err = run("keys", "new", "team a")
+    assert (code, out) == (1, "")
+    assert "api_keys.0.name = 'team a'" in err

@@ -12,6 +12,7 @@ import pytest
 from rayspec.config import SpeculationSpec, derive, parse
 from rayspec.errors import ConfigError
 from rayspec.ingress.classify import ClassRule
+from rayspec.ingress.keys import ApiKey
 from rayspec.routing.policy import ClassPolicy
 from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import Lane, Speculation
@@ -290,3 +291,41 @@ def test_without_a_speculative_lane_there_is_nothing_to_choose() -> None:
 
     assert (policy.k_tiers, policy.measured) == ((), None)
     assert policy.max_speculative_concurrency is None
+
+
+def test_replicas_drain_as_long_as_a_request_may_last() -> None:
+    app = derive(parse(ARGS | {"ingress": {"request_timeout_s": 90}}), has_gpu=False)
+    assert app.plain is not None
+    assert app.ingress.drain_timeout_s == app.plain.drain_timeout_s > 90
+    app = derive(parse(ARGS | {"ingress": {"drain_timeout_s": 7}}), has_gpu=False)
+    assert app.ingress.drain_timeout_s == 7
+
+
+@pytest.mark.parametrize(("has_gpu", "surge"), [(False, 100), (True, 0)])
+def test_engines_start_beside_the_old_ones_where_nothing_is_in_short_supply(
+    has_gpu: bool, surge: int
+) -> None:
+    app = derive(parse(ARGS | {"plain": {"max_surge_percent": 50}}), has_gpu=has_gpu)
+    assert app.plain is not None
+    assert app.speculative is not None
+    assert (app.speculative.max_surge_percent, app.plain.max_surge_percent) == (surge, 50)
+
+
+def test_autoscaling_of_the_plain_lane() -> None:
+    plain = {"max_num_seqs": 40, "autoscaling": {"min_replicas": 2, "max_replicas": 5}}
+    app = derive(parse(ARGS | {"plain": plain}), has_gpu=False)
+    assert app.plain is not None
+    assert app.plain.autoscaling is not None
+    assert app.plain.autoscaling.target_sequences == 30
+    assert app.plain.num_replicas == 5
+
+
+def test_keys_and_origins_reach_the_ingress() -> None:
+    key = {"name": "one", "sha256": "AB" * 32, "requests_per_minute": 60}
+    cors = {"allow_origins": ["https://chat.example.com"]}
+    spec = derive(
+        parse(ARGS | {"ingress": {"api_keys": [key], "cors": cors}}), has_gpu=False
+    ).ingress
+    assert spec.api_keys == (ApiKey("one", b"\xab" * 32, 60),)
+    assert spec.cors is not None
+    assert spec.cors.allow_origins == ("https://chat.example.com",)

@@ -1,0 +1,180 @@
+"""Keys, limits, timeouts, and deployments that change under load without a failed request.
+
+Changing the application replaces every replica, which on two cores takes over a minute each way.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from typing import Any
+
+import httpx
+import pytest
+
+from rayspec.ingress.keys import digest, new_key
+from tests.support.application import BASE_URL, Application
+from tests.support.traffic import URL, Traffic, body
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+ORIGIN = "https://chat.example.com"
+REQUEST_TIMEOUT_S, FIRST_TOKEN_TIMEOUT_S = 25.0, 8.0
+SEATS = 16  # sequences of one engine in app.yaml
+CHANGES: dict[str, Any] = {
+    "ingress": {
+        "request_timeout_s": REQUEST_TIMEOUT_S,
+        "first_token_timeout_s": FIRST_TOKEN_TIMEOUT_S,
+        "body_timeout_s": 2,
+        "cors": {"allow_origins": [ORIGIN]},
+    },
+}
+AUTOSCALING = {
+    "max_replicas": 2,
+    "target_sequences": 4,
+    "look_back_period_s": 5,
+    "upscale_delay_s": 2,
+    "downscale_delay_s": 5,
+}
+
+
+def steady(app: Application, states: dict[str, dict[str, str]]) -> bool:
+    return all(state == "RUNNING" for each in states.values() for state in each.values())
+
+
+def replaced(app: Application, before: dict[str, dict[str, str]]) -> Callable[[], bool]:
+    old = {replica for each in before.values() for replica in each}
+
+    def done() -> bool:
+        now = app.replicas()
+        return steady(app, now) and not old & {one for each in now.values() for one in each}
+
+    return done
+
+
+def redeploy(app: Application, config: dict[str, Any]) -> None:
+    """Deploy `config` under load; every request is answered, those begun before it too."""
+    before = app.replicas()
+    with Traffic() as traffic:
+        app.wait_for(lambda: traffic.answered["short"] > 2, 60)
+        app.deploy(config)
+        app.wait_for(replaced(app, before), 400)
+        app.wait_for(app.complete, 60)
+        answered = traffic.answered["short"]
+        app.wait_for(lambda: traffic.answered["short"] > answered + 4, 60)
+    assert not traffic.failures
+    assert traffic.answered["long"] == 2
+    assert traffic.answered["short"] > 20
+
+
+@pytest.fixture(scope="module")
+def changed(app: Application) -> Iterator[Application]:
+    config = deepcopy(app.config())
+    args = config["applications"][0]["args"]
+    args |= CHANGES
+    args["plain"]["autoscaling"] = AUTOSCALING
+    redeploy(app, config)
+    yield app
+    app.wait_for(lambda: steady(app, app.replicas()), 120)
+    redeploy(app, app.config())
+
+
+def test_keys_change_without_a_restart(app: Application) -> None:
+    key, config = new_key(), app.config()
+    entry = {"name": "one", "sha256": digest(key).hex(), "concurrent_requests": 2}
+    config["applications"][0]["deployments"] = [
+        {"name": "Ingress", "user_config": {"api_keys": [entry]}}
+    ]
+    before = app.replicas()
+    auth = {"authorization": f"Bearer {key}"}
+
+    def models(**headers: str) -> httpx.Response:
+        return httpx.get(f"{BASE_URL}/v1/models", headers=headers, timeout=30)
+
+    try:
+        app.deploy(config)
+        app.wait_for(lambda: models().status_code == 401, 30)
+        assert models(authorization="Bearer wrong").json()["error"]["code"] == "invalid_api_key"
+        assert models(**auth).status_code == 200
+        assert app.health() is not None
+        assert httpx.get(f"{BASE_URL}/openapi.json", headers=auth).json()["components"][
+            "securitySchemes"
+        ]
+
+        def ask(_: int) -> httpx.Response:
+            return httpx.post(URL, json=body(64), headers=auth, timeout=60)
+
+        with ThreadPoolExecutor(5) as pool:
+            answers = list(pool.map(ask, range(5)))
+        assert sorted(answer.status_code for answer in answers) == [200, 200, 429, 429, 429]
+        assert all(a.headers["retry-after"] == "1" for a in answers if a.status_code == 429)
+        assert app.metric("rayspec_refused_keys_total", cause="rate") == 3
+        assert ask(0).status_code == 200
+    finally:
+        app.deploy(app.config())
+    app.wait_for(lambda: models().status_code == 200, 30)
+    assert app.replicas().keys() == before.keys()
+    assert {n: set(r) for n, r in app.replicas().items()} == {n: set(r) for n, r in before.items()}
+    assert key not in app.tail()
+
+
+def test_a_change_under_load_fails_no_request(changed: Application) -> None:
+    answer = httpx.get(f"{BASE_URL}/v1/models", headers={"origin": ORIGIN}, timeout=30)
+    assert answer.headers["access-control-allow-origin"] == ORIGIN
+
+
+def test_a_body_that_does_not_come_is_a_408(changed: Application) -> None:
+    head = "POST /v1/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\n\r\n{"
+    with socket.create_connection(("127.0.0.1", 8000), timeout=20) as connection:
+        connection.send(head.encode())
+        assert b" 408 " in connection.recv(4096).split(b"\r\n")[0]
+
+
+def test_what_is_not_answered_in_time_leaves_the_engine(changed: Application) -> None:
+    def fill(number: int) -> tuple[int, str]:
+        stream = number % 2 == 0
+        answer = httpx.post(URL, json=body(1900, "on", stream=stream), timeout=120)
+        return answer.status_code, answer.text
+
+    with ThreadPoolExecutor(SEATS) as pool:
+        fillers = [pool.submit(fill, number) for number in range(SEATS)]
+        changed.wait_for(lambda: changed.metric("rayspec_in_flight", lane="speculative") >= 16, 20)
+        started = time.monotonic()
+        late = httpx.post(URL, json=body(4, "on", stream=True), timeout=60)
+        assert late.status_code == 504, late.text
+        assert "no token within 8 seconds" in late.json()["error"]["message"]
+        assert time.monotonic() - started < REQUEST_TIMEOUT_S
+        for number, filler in enumerate(fillers):
+            status, text = filler.result(60)
+            assert status == (200 if number % 2 == 0 else 504)
+            assert "not answered within 25 seconds" in text
+            assert number % 2 or text.endswith("data: [DONE]\n\n")
+    changed.wait_for(lambda: changed.metric("vllm:num_requests_running") == 0, 15)
+
+
+def test_engines_come_and_go_with_the_load(changed: Application) -> None:
+    def engines() -> list[str]:
+        return sorted(changed.replicas()["PlainTarget"].values())
+
+    changed.wait_for(lambda: engines() == ["RUNNING"], 60)
+    with ThreadPoolExecutor(12) as pool:
+        busy = True
+
+        def user(_: int) -> set[int]:
+            statuses = set()
+            while busy:
+                answer = httpx.post(URL, json=body(64, "off"), timeout=60)
+                statuses.add(answer.status_code)
+            return statuses
+
+        users = [pool.submit(user, number) for number in range(12)]
+        try:
+            changed.wait_for(lambda: engines() == ["RUNNING", "RUNNING"], 200)
+            changed.wait_for(lambda: (changed.health() or {})["plain"]["replicas"] == 2, 20)
+        finally:
+            busy = False
+        assert set().union(*(each.result(60) for each in users)) == {200}
+    changed.wait_for(lambda: engines() == ["RUNNING"], 120)

@@ -12,6 +12,7 @@ from typing import Any, Self
 import httpx
 
 from rayspec.audit.prompts import COMPLETIONS, Prompt
+from rayspec.credentials import auth_headers
 from rayspec.errors import RayspecError
 from rayspec.routing.types import Lane
 
@@ -87,7 +88,7 @@ class Client:
     def __init__(self, url: str, *, transport: httpx.AsyncBaseTransport | None = None) -> None:
         limits = httpx.Limits(max_connections=None)
         self._http = httpx.AsyncClient(
-            base_url=url, timeout=600, limits=limits, transport=transport
+            base_url=url, headers=auth_headers(), timeout=600, limits=limits, transport=transport
         )
         self.url = url
         self.models: Sequence[str] = ()

@@ -12,6 +12,7 @@ from uuid import uuid4
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from rayspec.credentials import auth_headers
 from rayspec.errors import ConfigError, Overloaded, Unavailable
 from rayspec.routing.types import Lane
 
@@ -63,6 +64,7 @@ class Client:
         """Requests that a lane was to answer."""
         self._http = httpx.AsyncClient(
             base_url=self.url,
+            headers=auth_headers(),
             timeout=_TIMEOUT_S,
             limits=httpx.Limits(max_connections=None),
             transport=transport,

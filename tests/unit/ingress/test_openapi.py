@@ -26,7 +26,12 @@ def vllm_document() -> dict[str, Any]:
 
 
 def described(**more: Any) -> dict[str, Any]:
-    settings = {"model": "m", "k_max": 4, "keys": False, "open_paths": ("/health", "/metrics")}
+    settings: dict[str, Any] = {
+        "model": "m",
+        "k_max": 4,
+        "keys": False,
+        "open_paths": ("/health", "/metrics"),
+    }
     return document(vllm_document(), api.openapi(), **(settings | more))
 
 
@@ -38,7 +43,8 @@ def body(path: str, **more: Any) -> jsonschema.Draft202012Validator:
 
 def test_it_has_what_is_served_and_nothing_else() -> None:
     found = described()
-    served = {route.path for route in api.routes} - {"/openapi.json"}
+    routes: list[Any] = list(api.routes)
+    served = {route.path for route in routes} - {"/openapi.json"}
     assert set(found["paths"]) == served
     assert set(RELAYED) < served
     assert "ChatCompletionRequest" in found["components"]["schemas"]

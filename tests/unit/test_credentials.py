@@ -3,7 +3,7 @@ from __future__ import annotations
 import httpx
 import pytest
 
-from rayspec.audit.client import Client
+from rayspec.audit.client import Client, NotVerifiable
 from rayspec.credentials import API_KEY_VARIABLE, auth_headers
 
 

@@ -103,7 +103,9 @@ class AutoscalingConfig(Section):
         "engines start, fewer make them stop. By default three quarters of `max_num_seqs`.",
     )
     look_back_period_s: float = Field(
-        30.0, ge=1, description="Seconds over which the sequences are averaged."
+        30.0,
+        gt=10,
+        description="Seconds over which the sequences are averaged; engines report every 10.",
     )
     upscale_delay_s: float = Field(
         30.0, ge=0, description="Seconds that too many sequences must last before engines start."

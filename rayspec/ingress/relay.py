@@ -147,7 +147,9 @@ class Relay:
             raise
         return _Answer(ticket, items, begin, first, view, started, whole)
 
-    def _deadlines(self, started: float, streams: bool) -> tuple[_Deadline | None, ...]:
+    def _deadlines(
+        self, started: float, streams: bool
+    ) -> tuple[_Deadline | None, _Deadline | None]:
         """Return when an answer must have ended, and when it must have begun."""
         whole = first = None
         if (seconds := self._timeout_s) is not None:

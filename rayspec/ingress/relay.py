@@ -19,6 +19,7 @@ from starlette.responses import Response, StreamingResponse
 
 from rayspec.engine.messages import Begin, Call, End
 from rayspec.errors import Overloaded, RequestError, Unavailable, to_openai
+from rayspec.ingress.deadline import Deadline, RequestTimeout, deadlines
 from rayspec.ingress.lanes import LaneClient, LaneDown, LaneFull
 from rayspec.routing import Decision, Lane, Outcome, RequestView, Router, Rule, Speculation, Ticket
 from rayspec.telemetry.decisions import DecisionLog
@@ -33,21 +34,6 @@ _HOP_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "
 _EVENT_STREAM = "text/event-stream"
 
 
-class RequestTimeout(RequestError):
-    """The configured time for one request, or for its first token, ran out."""
-
-    status = 504
-    type = "TimeoutError"
-
-
-@dataclass(frozen=True, slots=True)
-class _Deadline:
-    """A time on the relay's clock, and what the client is told when it has passed."""
-
-    at: float
-    message: str
-
-
 @dataclass(slots=True)
 class _Answer:
     """One attempt: an open stream of a lane and the ticket that counts it."""
@@ -58,7 +44,7 @@ class _Answer:
     first: Begin | bytes | End | None
     view: RequestView
     started: float
-    deadline: _Deadline | None
+    deadline: Deadline | None
 
     @property
     def lane(self) -> Lane:
@@ -100,7 +86,8 @@ class Relay:
         Raises `Overloaded`, `Unavailable` or `RequestTimeout`; every other error is vLLM's answer.
         """
         started = self._clock()
-        whole, first = self._deadlines(started, streams)
+        first_token_s = self._first_token_timeout_s if streams else None
+        whole, first_by = deadlines(started, self._timeout_s, first_token_s)
         ticket = self._router.admit(view)
         # A wish for one lane is kept while that lane is only full, not when it is gone.
         stays_when_full = view.speculation is not Speculation.AUTO
@@ -108,7 +95,7 @@ class Relay:
             self._count_decision(ticket)
             try:
                 call = make_call(ticket.decision)
-                answer = await self._open(call, ticket, view, started, whole, first)
+                answer = await self._open(call, ticket, view, started, whole, first_by)
                 if _is_stream(answer.begin):
                     response: Response = StreamingResponse(
                         self._body(answer), status_code=answer.begin.status
@@ -129,8 +116,8 @@ class Relay:
         ticket: Ticket,
         view: RequestView,
         started: float,
-        whole: _Deadline | None,
-        first_by: _Deadline | None,
+        whole: Deadline | None,
+        first_by: Deadline | None,
     ) -> _Answer:
         lane = ticket.decision.lane
         self._metrics.in_flight.labels(lane).inc()
@@ -147,30 +134,17 @@ class Relay:
             raise
         return _Answer(ticket, items, begin, first, view, started, whole)
 
-    def _deadlines(
-        self, started: float, streams: bool
-    ) -> tuple[_Deadline | None, _Deadline | None]:
-        """Return when an answer must have ended, and when it must have begun."""
-        whole = first = None
-        if (seconds := self._timeout_s) is not None:
-            message = f"The request was not answered within {seconds:g} seconds."
-            whole = first = _Deadline(started + seconds, message)
-        if streams and (seconds := self._first_token_timeout_s) is not None:
-            message = f"The stream had no token within {seconds:g} seconds."
-            first = _Deadline(started + seconds, message)
-            if whole is not None and whole.at < first.at:
-                first = whole
-        return whole, first
-
     async def _next(
-        self, items: AsyncIterator[Begin | bytes | End], deadline: _Deadline | None
+        self, items: AsyncIterator[Begin | bytes | End], deadline: Deadline | None
     ) -> Begin | bytes | End:
         remaining = None if deadline is None else max(0.0, deadline.at - self._clock())
         try:
             async with asyncio.timeout(remaining):
                 return await anext(items)
         except TimeoutError:
-            raise RequestTimeout(deadline.message if deadline else "") from None
+            if deadline is None:
+                raise
+            raise deadline.error() from None
         except StopAsyncIteration:
             raise LaneDown("the replica ended its answer early") from None
 

@@ -6,7 +6,7 @@ Changing the application replaces every replica, which on two cores takes over a
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from threading import Event
@@ -41,18 +41,18 @@ AUTOSCALING = {
 }
 
 
-def steady(app: Application, states: dict[str, dict[str, str]]) -> bool:
-    return all(state == "RUNNING" for each in states.values() for state in each.values())
+def steady(states: dict[str, dict[str, str]]) -> bool:
+    # While Serve builds the application it tells of no deployment.
+    return bool(states) and all(set(each.values()) == {"RUNNING"} for each in states.values())
 
 
-def replaced(app: Application, before: dict[str, dict[str, str]]) -> Callable[[], bool]:
-    old = {replica for each in before.values() for replica in each}
-
-    def done() -> bool:
-        now = app.replicas()
-        return steady(app, now) and not old & {one for each in now.values() for one in each}
-
-    return done
+def replaced(app: Application, before: dict[str, dict[str, str]]) -> bool:
+    now = app.replicas()
+    return (
+        now.keys() == before.keys()
+        and steady(now)
+        and all(not before[name].keys() & now[name].keys() for name in now)
+    )
 
 
 def redeploy(app: Application, config: dict[str, Any], long: int) -> None:
@@ -61,7 +61,7 @@ def redeploy(app: Application, config: dict[str, Any], long: int) -> None:
     with Traffic(long=long) as traffic:
         app.wait_for(lambda: traffic.answered["short"] > 2, 60)
         app.deploy(config)
-        app.wait_for(replaced(app, before), 400)
+        app.wait_for(lambda: replaced(app, before), 400)
         answered = traffic.answered["short"]
         app.wait_for(app.complete, 60)
         app.wait_for(lambda: traffic.answered["short"] > answered + 4, 60)
@@ -78,7 +78,7 @@ def changed(app: Application) -> Iterator[Application]:
     args["plain"]["autoscaling"] = AUTOSCALING
     redeploy(app, config, long=2)
     yield app
-    app.wait_for(lambda: steady(app, app.replicas()), 120)
+    app.wait_for(lambda: steady(app.replicas()), 120)
     redeploy(app, app.config(), long=0)  # such a stream may take longer than now allowed
 
 
@@ -89,6 +89,7 @@ def test_keys_change_without_a_restart(app: Application) -> None:
         {"name": "Ingress", "user_config": {"api_keys": [entry]}}
     ]
     before = app.replicas()
+    assert steady(before)
     auth = {"authorization": f"Bearer {key}"}
 
     def models(**headers: str) -> httpx.Response:
@@ -116,7 +117,6 @@ def test_keys_change_without_a_restart(app: Application) -> None:
     finally:
         app.deploy(app.config())
     app.wait_for(lambda: models().status_code == 200, 30)
-    assert app.replicas().keys() == before.keys()
     assert {n: set(r) for n, r in app.replicas().items()} == {n: set(r) for n, r in before.items()}
     assert key not in app.tail()
 

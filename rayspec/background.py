@@ -21,6 +21,11 @@ class BackgroundTask:
         if self._task is None:
             self._task = asyncio.create_task(self._work())
 
+    def cancel(self) -> None:
+        """Cancel without waiting, where nothing can be awaited."""
+        if self._task is not None:
+            self._task.cancel()
+
     async def close(self) -> None:
         """Cancel, and wait until it is over."""
         task, self._task = self._task, None

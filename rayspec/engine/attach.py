@@ -91,6 +91,10 @@ class AttachLoop:
         """Start polling; does nothing when already started."""
         self._task.start()
 
+    def cancel(self) -> None:
+        """Stop polling, where nothing can be awaited."""
+        self._task.cancel()
+
     async def close(self) -> None:
         """Stop polling."""
         await self._task.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 __all__ = ["CpuShare", "bind_cores", "fastest_dtype"]
@@ -19,6 +19,14 @@ class CpuShare:
 
     index: int
     total: int
+
+    def of_replica(self, rank: int, replicas: int) -> CpuShare:
+        """Return the share of a lane's replica, where this is its first one's.
+
+        Ranks from `replicas` on are those of successors, which start beside the replicas that they
+        replace and share their cores until those stop.
+        """
+        return replace(self, index=self.index + rank % replicas)
 
     def cores(self, available: Sequence[int]) -> list[int]:
         """Return this engine's cores: equal runs, or single ones taken in turn if too few."""

@@ -7,7 +7,6 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +45,8 @@ class PlainTarget:
         logs.configure()
         context = serve.get_replica_context()
         if spec.device == "cpu":
-            bind_cores(
-                replace(cpus, index=cpus.index + context.rank.rank), spec.tensor_parallel_size
-            )
+            share = cpus.of_replica(context.rank.rank, spec.num_replicas)
+            bind_cores(share, spec.tensor_parallel_size)
         # Imported here: vLLM takes seconds to import and sets up its platform while it does.
         from rayspec.engine.serving import Serving
 
@@ -157,6 +155,12 @@ class SpeculativeTarget(PlainTarget):
         REGISTRY.register(LinkCollector(lambda: self._attach[0].status))
         for loop in self._attach:
             loop.start()
+
+    def __del__(self) -> None:
+        # An engine that stops while it is asked something would be reported as an error.
+        for loop in getattr(self, "_attach", ()):
+            loop.cancel()
+        super().__del__()
 
     def _engine_args(self, path: Path) -> Mapping[str, Any]:
         return speculative_args(self._spec, path)

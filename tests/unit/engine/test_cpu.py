@@ -58,3 +58,12 @@ def test_dtype_follows_the_processor(tmp_path: Path, flags: str, dtype: str) -> 
 
 def test_an_unknown_processor_gets_the_safe_format(tmp_path: Path) -> None:
     assert fastest_dtype(tmp_path / "nothing") == "float32"
+
+
+def test_a_successor_shares_the_cores_of_the_replica_that_it_replaces() -> None:
+    lane = CpuShare(1, 3)
+
+    shares = [lane.of_replica(rank, replicas=2) for rank in range(4)]
+
+    assert [share.index for share in shares] == [1, 2, 1, 2]
+    assert all(share.total == 3 for share in shares)

@@ -28,7 +28,7 @@ CHANGES: dict[str, Any] = {
     "ingress": {
         "request_timeout_s": REQUEST_TIMEOUT_S,
         "first_token_timeout_s": FIRST_TOKEN_TIMEOUT_S,
-        "body_timeout_s": 2,
+        "body_timeout_s": 10,
         "cors": {"allow_origins": [ORIGIN]},
     },
 }

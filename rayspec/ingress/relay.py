@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -17,10 +16,13 @@ from dataclasses import dataclass
 from starlette.responses import Response, StreamingResponse
 
 from rayspec.engine.messages import Begin, Call, End
-from rayspec.errors import Overloaded, RequestError, Unavailable, to_openai
+from rayspec.errors import Overloaded, RequestError, Unavailable
+from rayspec.ingress.endings import RequestTimeout, cause_of, error_event
 from rayspec.ingress.lanes import LaneClient, LaneDown, LaneFull
 from rayspec.routing import Decision, Lane, Outcome, RequestView, Router, Rule, Speculation, Ticket
+from rayspec.telemetry import journey
 from rayspec.telemetry.decisions import DecisionLog
+from rayspec.telemetry.lane_call import LaneCall
 from rayspec.telemetry.metrics import IngressMetrics
 
 __all__ = ["Relay", "RequestTimeout"]
@@ -32,18 +34,12 @@ _HOP_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "
 _EVENT_STREAM = "text/event-stream"
 
 
-class RequestTimeout(RequestError):
-    """The configured time for one request ran out."""
-
-    status = 504
-    type = "TimeoutError"
-
-
 @dataclass(slots=True)
 class _Answer:
     """One attempt: an open stream of a lane and the ticket that counts it."""
 
     ticket: Ticket
+    call: LaneCall
     items: AsyncGenerator[Begin | bytes | End, None]
     begin: Begin
     view: RequestView
@@ -88,10 +84,10 @@ class Relay:
         # A wish for one lane is kept while that lane is only full, not when it is gone.
         stays_when_full = view.speculation is not Speculation.AUTO
         while True:
-            self._count_decision(ticket)
+            followed = self._count_decision(ticket)
             try:
-                call = make_call(ticket.decision)
-                answer = await self._open(call, ticket, view, started, deadline)
+                call = followed.outgoing(make_call(ticket.decision))
+                answer = await self._open(call, followed, ticket, view, started, deadline)
                 if _is_stream(answer.begin):
                     response: Response = StreamingResponse(
                         self._body(answer), status_code=answer.begin.status
@@ -109,6 +105,7 @@ class Relay:
     async def _open(
         self,
         call: Call,
+        followed: LaneCall,
         ticket: Ticket,
         view: RequestView,
         started: float,
@@ -119,16 +116,16 @@ class Relay:
         items = self._lanes[lane].stream(call)
         try:
             begin = await self._next(items, deadline)
-        except BaseException:
+            if not isinstance(begin, Begin):
+                raise LaneDown("the replica answered without a beginning")
+        except BaseException as error:
             self._settle(ticket, None)
+            self._close(followed, error)
             await items.aclose()
             raise
-        if not isinstance(begin, Begin):
-            self._settle(ticket, None)
-            await items.aclose()
-            raise LaneDown("the replica answered without a beginning")
+        followed.began(begin)
         self._router.observe(begin.snapshot)
-        return _Answer(ticket, items, begin, view, started, deadline)
+        return _Answer(ticket, followed, items, begin, view, started, deadline)
 
     async def _next(
         self, items: AsyncIterator[Begin | bytes | End], deadline: float | None
@@ -148,6 +145,7 @@ class Relay:
         """Yield the body; settle the ticket however the answer ends."""
         lane = answer.lane
         outcome: Outcome | None = None
+        failure: BaseException | None = None
         first = True
         try:
             while True:
@@ -162,9 +160,14 @@ class Relay:
                         self._router.start(answer.ticket)
                         elapsed = self._clock() - answer.started
                         self._metrics.first_chunk.labels(lane).observe(elapsed)
+                        answer.call.first_chunk(elapsed)
                     yield item
+        except BaseException as error:
+            failure = error
+            raise
         finally:
             self._settle(answer.ticket, outcome)
+            self._close(answer.call, failure)
             self._metrics.duration.labels(lane).observe(self._clock() - answer.started)
             await answer.items.aclose()
 
@@ -179,9 +182,9 @@ class Relay:
             failure: RequestError = Unavailable(
                 "The replica that answered this request was lost; send the request again."
             )
-            yield _error_event(failure)
+            yield error_event(failure)
         except RequestTimeout as error:
-            yield _error_event(error)
+            yield error_event(error)
 
     def _spill(self, ticket: Ticket, error: LaneFull | LaneDown, stays_when_full: bool) -> Ticket:
         """Return the ticket for the other lane, or raise what the client is told."""
@@ -191,6 +194,7 @@ class Relay:
         if not full:
             logger.warning("%s lane is down: %s", lane, error)
             self._router.ledger.forget(lane)
+        journey.current().spilling()
         spilled_before = ticket.decision.rule == Rule.SPILL
         if not spilled_before and not (full and stays_when_full):
             moved = self._router.spill(ticket, cause)
@@ -203,10 +207,9 @@ class Relay:
 
     def _outcome(self, answer: _Answer, end: End) -> Outcome:
         decision, generation = answer.ticket.decision, end.generation
+        answer.call.finished(generation)
         label = self._class_label(decision.workload_class)
-        self._metrics.output_tokens.labels(decision.lane, label).inc(generation.output_tokens)
-        self._metrics.drafted.labels(label).inc(generation.drafted)
-        self._metrics.accepted.labels(label).inc(generation.accepted)
+        self._metrics.generated(decision.lane, label, generation)
         elapsed = self._clock() - answer.started
         if decision.prediction is not None and generation.output_tokens:
             self._metrics.measured(decision, label, elapsed)
@@ -248,11 +251,18 @@ class Relay:
         # Clients may name classes; the tracker pools them beyond its cap, and so do the labels.
         return self._router.acceptance.estimate(workload_class).workload_class
 
-    def _count_decision(self, ticket: Ticket) -> None:
+    def _close(self, call: LaneCall, error: BaseException | None) -> None:
+        cause = None if error is None else cause_of(error)
+        call.close(cause, error)
+        if cause is not None:
+            self._metrics.unfinished.labels(call.decision.lane, cause).inc()
+
+    def _count_decision(self, ticket: Ticket) -> LaneCall:
         decision = ticket.decision
         label = self._class_label(decision.workload_class)
         self._metrics.decided(decision, label)
         self._log.decided(decision, label, self._router.ledger.loads)
+        return journey.current().call(decision, self._router.ledger.loads)
 
     def _set_headers(self, response: Response, answer: _Answer) -> None:
         for name, value in answer.begin.headers:
@@ -271,7 +281,3 @@ class Relay:
 def _is_stream(begin: Begin) -> bool:
     content_type = next((v for k, v in begin.headers if k.lower() == "content-type"), "")
     return content_type.startswith(_EVENT_STREAM)
-
-
-def _error_event(error: RequestError) -> bytes:
-    return b"data: " + json.dumps(to_openai(error)).encode() + b"\n\ndata: [DONE]\n\n"

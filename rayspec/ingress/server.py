@@ -23,15 +23,18 @@ from rayspec.ingress.relay import Relay
 from rayspec.ingress.request import parse_request
 from rayspec.ingress.scrape import scrape
 from rayspec.routing import Decision, Lane, RequestView, Router
-from rayspec.telemetry import logs
+from rayspec.telemetry import export, journey, logs
 from rayspec.telemetry.exposition import Source
+from rayspec.telemetry.lanes import LaneCollector
 from rayspec.telemetry.metrics import IngressMetrics
+from rayspec.telemetry.middleware import RequestTelemetry
 
 __all__ = ["Ingress", "api"]
 
 # Serve copies the application where the class below is decorated: all is set up before.
 api = FastAPI(title="rayspec", docs_url=None, redoc_url=None)
 refusal.install(api)
+api.add_middleware(RequestTelemetry)
 
 # Ten polls: a lane that has no replica is known at once, so this is only for one that hangs.
 _SNAPSHOT_EXPIRY_S = 10.0
@@ -40,8 +43,6 @@ _FORWARDED = (
     "content-type",
     "accept",
     "x-request-id",
-    "traceparent",
-    "tracestate",
     "baggage",
 )
 
@@ -57,9 +58,15 @@ class Ingress:
         lanes: Mapping[Lane, DeploymentHandle],
         drafts: Sequence[DeploymentHandle],
     ) -> None:
-        logs.configure()
+        as_json = logs.configure()
+        export.start()
         self._spec = spec
         self._metrics = IngressMetrics()
+        journey.install(
+            journey.Settings(
+                spec.telemetry.logs_requests(as_json), spec.telemetry.content, self._metrics
+            )
+        )
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._lanes = {lane: ServeLane(handle) for lane, handle in lanes.items()}
         context = serve.get_replica_context()
@@ -77,6 +84,7 @@ class Ingress:
             known_classes={*BUILTIN_CLASSES, *named},
             snapshot_expiry_s=_SNAPSHOT_EXPIRY_S,
         )
+        self._metrics.registry.register(LaneCollector(self._router.ledger.views))
         self._relay = Relay(
             self._lanes, self._router, self._metrics, timeout_s=spec.request_timeout_s
         )
@@ -92,6 +100,7 @@ class Ingress:
         body = await read_body(request, self._spec.max_body_bytes)
         spec = self._spec
         parsed = parse_request(request.headers, body, spec.class_rules, k_max=spec.k_max)
+        journey.current().asked(parsed.decoded)
         return await self._forward(request, parsed.view, parsed.body_for)
 
     @api.get("/v1/models")

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import entry_points
-from typing import TYPE_CHECKING
 
 from opentelemetry import trace
+from opentelemetry.sdk.trace import SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
 from rayspec.errors import ConfigError
 from rayspec.telemetry import environment
-
-if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import SpanProcessor
 
 __all__ = ["check", "span_processors", "start"]
 
@@ -37,9 +35,6 @@ def span_processors() -> list[SpanProcessor]:
     names = environment.exporters(os.environ)
     if not names:
         return []
-    # The SDK is imported only where spans are exported.
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
     if (ours := environment.service_name(os.environ)) is not None:
         os.environ["OTEL_SERVICE_NAME"] = ours  # read by the provider, which Serve makes next
     return [
@@ -53,8 +48,6 @@ def start() -> None:
     """Make this process export its spans, unless Serve has seen to that or nobody asked."""
     if not (processors := _processors_if_needed()):
         return
-    from opentelemetry.sdk.trace import TracerProvider
-
     provider = TracerProvider()
     for processor in processors:
         provider.add_span_processor(processor)

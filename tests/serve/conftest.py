@@ -8,14 +8,22 @@ import openai
 import pytest
 
 from tests.support.application import BASE_URL, Application
+from tests.support.collector import Collector
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    with Collector(tmp_path_factory.mktemp("collector")) as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Application]:
     log = tmp_path_factory.mktemp("serve") / "log"
-    with Application("app.yaml", log) as application:
+    env = collector.environment("http/protobuf") | {"RAY_SERVE_LOG_ENCODING": "JSON"}
+    with Application("app.yaml", log, env) as application:
         yield application
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -23,9 +23,10 @@ STOP_TIMEOUT_S = 120.0
 class Application:
     """`serve run deployments/NAME`, from its start to Ctrl-C."""
 
-    def __init__(self, name: str, log: Path) -> None:
+    def __init__(self, name: str, log: Path, env: Mapping[str, str] | None = None) -> None:
         self._file = ROOT / "deployments" / name
         self._log = log
+        self._env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
         self.first_answer_s = 0.0
 
@@ -35,9 +36,9 @@ class Application:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 # What the `serve` command runs; the command itself need not be on the path.
-                [sys.executable, "-m", "ray.serve.scripts", "run", self._file],
+                [sys.executable, "-m", "rayspec.planning.serve_run", "run", self._file],
                 cwd=ROOT,
-                env=dict(os.environ, PYTHONPATH=path),
+                env={**os.environ, **self._env, "PYTHONPATH": path},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -22,6 +22,7 @@ from rayspec.ingress.lanes import LaneClient, LaneDown, LaneFull
 from rayspec.routing import Decision, Lane, Outcome, RequestView, Router, Rule, Speculation, Ticket
 from rayspec.telemetry import journey
 from rayspec.telemetry.decisions import DecisionLog
+from rayspec.telemetry.labels import ClassLabels
 from rayspec.telemetry.lane_call import LaneCall
 from rayspec.telemetry.metrics import IngressMetrics
 
@@ -72,6 +73,7 @@ class Relay:
         self._timeout_s = timeout_s
         self._clock = clock
         self._log = DecisionLog(clock)
+        self._labels = ClassLabels(router.acceptance.known)
 
     async def respond(self, view: RequestView, make_call: Callable[[Decision], Call]) -> Response:
         """Answer a request from the lane that the policy chooses; `make_call` tells what to send.
@@ -248,8 +250,8 @@ class Relay:
         self._router.finish(ticket, outcome)
 
     def _class_label(self, workload_class: str) -> str:
-        # Clients may name classes; the tracker pools them beyond its cap, and so do the labels.
-        return self._router.acceptance.estimate(workload_class).workload_class
+        # The tracker pools classes beyond its cap, of those that were drafted for.
+        return self._labels(self._router.acceptance.estimate(workload_class).workload_class)
 
     def _close(self, call: LaneCall, error: BaseException | None) -> None:
         cause = None if error is None else cause_of(error)

@@ -1,6 +1,6 @@
 """The ingress's own metrics.
 
-Label values are bounded: lanes and reasons by code, workload classes by `AcceptanceTracker`'s cap.
+Label values are bounded: lanes and reasons by code, workload classes by `ClassLabels`.
 """
 
 from __future__ import annotations

@@ -108,7 +108,9 @@ def main() -> None:
     options = parser.parse_args()
     spans = Spans(options.spans)
     over_grpc = grpc.server(ThreadPoolExecutor(2))
-    rpc.add_TraceServiceServicer_to_server(TraceService(spans), over_grpc)
+    rpc.add_TraceServiceServicer_to_server(  # type: ignore[no-untyped-call]
+        TraceService(spans), over_grpc
+    )
     grpc_port = over_grpc.add_insecure_port("127.0.0.1:0")
     over_grpc.start()
     over_http = http_server(spans)

@@ -1,8 +1,8 @@
 """Makes rayspec's log lines visible in a Serve replica, as text or JSON. Read at Ray 2.60.0.
 
 Serve sets up its own logger only. Where its configuration asks for JSON (`logging_config` with
-`encoding: JSON`, or RAY_SERVE_LOG_ENCODING), rayspec's lines are JSON as well, in Serve's log file
-and on standard error, with the request's id and the ids of its trace.
+`encoding: JSON`), rayspec's lines are JSON as well, in Serve's log file and on standard error, with
+the request's id and the ids of its trace.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""One application for all tests of this folder; it takes a minute to start."""
+"""One application for all tests of this folder, traced and with JSON logs; it takes a minute."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+import yaml
 
-from tests.support.application import BASE_URL, Application
+from tests.support.application import BASE_URL, ROOT, Application
 from tests.support.collector import Collector
 
 pytestmark = pytest.mark.e2e
@@ -21,9 +22,12 @@ def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
 
 @pytest.fixture(scope="session")
 def app(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Application]:
-    log = tmp_path_factory.mktemp("serve") / "log"
-    env = collector.environment("http/protobuf") | {"RAY_SERVE_LOG_ENCODING": "JSON"}
-    with Application("app.yaml", log, env) as application:
+    folder = tmp_path_factory.mktemp("serve")
+    config = yaml.safe_load((ROOT / "deployments" / "app.yaml").read_text())
+    config["logging_config"]["encoding"] = "JSON"
+    (folder / "app.yaml").write_text(yaml.safe_dump(config))
+    env = collector.environment("http/protobuf")
+    with Application(folder / "app.yaml", folder / "log", env) as application:
         yield application
 
 

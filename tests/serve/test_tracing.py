@@ -158,6 +158,15 @@ def test_texts_are_in_no_trace(app: Application, collector: Collector) -> None:
     assert {span.resource["service.name"] for span in collector.spans()} == {"rayspec"}
 
 
+def test_polls_and_scrapes_are_in_no_trace(app: Application, collector: Collector) -> None:
+    app.metric("rayspec_source_up")  # and the lanes are polled once a second
+    trace_id = secrets.token_hex(16)
+    ask(trace_id, "off")
+    collector.trace(trace_id, ROOT, CALL, "rayspec.engine", VLLM)
+    names = {span.name for span in collector.spans()}
+    assert not {name for name in names if re.search("health|metrics|snapshot|holds|attach", name)}
+
+
 def test_a_request_leaves_a_line_in_ingress_and_replica(app: Application) -> None:
     trace_id, request_id = secrets.token_hex(16), secrets.token_hex(8)
     assert ask(trace_id, "on", request_id).headers["x-request-id"] == request_id

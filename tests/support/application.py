@@ -21,9 +21,9 @@ STOP_TIMEOUT_S = 120.0
 
 
 class Application:
-    """`serve run deployments/NAME`, from its start to Ctrl-C."""
+    """`serve run deployments/NAME`, or of another file by its path, from its start to Ctrl-C."""
 
-    def __init__(self, name: str, log: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(self, name: str | Path, log: Path, env: Mapping[str, str] | None = None) -> None:
         self._file = ROOT / "deployments" / name
         self._log = log
         self._env = dict(env or {})

@@ -54,6 +54,33 @@ def test_without_a_variable_nothing_is_traced() -> None:
     assert run(ONE_SPAN, {}) == ["False ProxyTracerProvider", "False"]
 
 
+SERVES_SPANS = """
+from opentelemetry import trace
+from rayspec.telemetry import export
+export.start()
+tracer = trace.get_tracer("ray.serve._private.tracing_utils")
+root = tracer.start_span("proxy", attributes={"request_route_path": "/v1/models"})
+below = trace.set_span_in_context(root)
+for name, context, attributes in (
+    ("proxy of a probe", None, {"request_route_path": "/health"}),
+    ("scrape", below, {"route": "/metrics", "call_method": "__call__"}),
+    ("ingress", below, {"route": "/v1/models", "call_method": "__call__"}),
+    ("lane", below, {"route": "/v1/models", "call_method": "handle"}),
+    ("not sampled", None, {"route": "/v1/models", "call_method": "handle"}),
+    ("poll", None, {"call_method": "snapshot"}),
+    ("draft", below, {"call_method": "holds"}),
+):
+    tracer.start_span(name, context, attributes=attributes).end()
+root.end()
+"""
+
+
+def test_of_serves_spans_those_of_requests_are_exported(tmp_path: Path) -> None:
+    with Collector(tmp_path) as collector:
+        run(SERVES_SPANS, collector.environment("grpc"))
+        assert {span.name for span in collector.spans()} == {"proxy", "ingress", "lane"}
+
+
 def test_an_exporter_that_is_not_there_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "zipkin")
     with pytest.raises(ConfigError, match=r"^OTEL_TRACES_EXPORTER = .*zipkin.*console.*otlp"):

@@ -47,7 +47,7 @@ models: $(INSTALLED) ## Fetch the models that APP names
 	rayspec models fetch --for $(APP)
 
 serve: models ## Install, fetch the model, serve APP on port 8000 until Ctrl-C
-	serve run $(APP)
+	python -m rayspec.planning.serve_run run $(APP)
 
 load: $(INSTALLED_LOAD) ## Load what serves at HOST with all classes, write OUT/report.html
 	python -m locust -f load_tests/locustfile.py --headless --only-summary --exit-code-on-error 0 \

@@ -17,6 +17,7 @@ from rayspec.engine.cpu import CpuShare
 from rayspec.engine.replica import PlainTarget, SpeculativeTarget
 from rayspec.ingress.server import Ingress
 from rayspec.routing import Lane
+from rayspec.telemetry import export
 
 __all__ = ["build", "compose"]
 
@@ -32,8 +33,9 @@ _HEALTH_CHECK_PERIOD_S = 5.0
 def build(args: dict[str, Any]) -> Application:
     """Return the application that `args`, an `AppConfig` as a mapping, describes.
 
-    Raises `ConfigError` naming field, value and remedy.
+    Raises `ConfigError` naming field, value and remedy, also for `OTEL_*` variables.
     """
+    export.check()
     has_gpu = ray.is_initialized() and ray.cluster_resources().get("GPU", 0) > 0
     return compose(derive(parse(args), has_gpu=has_gpu))
 

@@ -9,6 +9,7 @@ from rayspec.config.specs import (
     IngressSpec,
     SpeculationSpec,
     TargetSpec,
+    TelemetrySpec,
 )
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "IngressSpec",
     "SpeculationSpec",
     "TargetSpec",
+    "TelemetrySpec",
     "derive",
     "load",
     "parse",

@@ -29,6 +29,7 @@ from rayspec.config.specs import (
     IngressSpec,
     SpeculationSpec,
     TargetSpec,
+    TelemetrySpec,
     Transport,
 )
 from rayspec.errors import ConfigError
@@ -126,7 +127,12 @@ def _target(
         engine_args=dict(settings.engine_args),
         frontend_args=dict(config.frontend_args),
         env=dict(settings.env),
+        telemetry=_telemetry(config),
     )
+
+
+def _telemetry(config: AppConfig) -> TelemetrySpec:
+    return TelemetrySpec(config.telemetry.request_log, config.telemetry.content)
 
 
 def _speculation(config: AppConfig, settings: LaneConfig, device: Device) -> SpeculationSpec | None:
@@ -235,6 +241,7 @@ def _ingress(config: AppConfig, device: Device) -> IngressSpec:
         policy=_policy(config, device),
         k_max=0 if config.speculative is None else config.speculative.num_speculative_tokens,
         class_rules=tuple(_rule(rule) for rule in config.routing.rules),
+        telemetry=_telemetry(config),
     )
 
 

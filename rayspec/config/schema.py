@@ -62,6 +62,19 @@ class IngressConfig(KeysConfig):
     )
 
 
+class TelemetryConfig(Section):
+    """What is told of requests, beside metrics; traces go where `OTEL_*` variables say."""
+
+    request_log: bool | None = Field(
+        None,
+        description="One log line for each finished request, without its texts; by default where "
+        "logs are JSON (`logging_config: {encoding: JSON}` beside `applications`).",
+    )
+    content: bool = Field(
+        False, description="Prompts and answers in traces, as `gen_ai.*.messages`."
+    )
+
+
 class AppConfig(Section):
     """One application: a model served in one or two lanes behind an OpenAI interface."""
 
@@ -102,6 +115,9 @@ class AppConfig(Section):
     )
     ingress: IngressConfig = Field(
         default_factory=IngressConfig, description="The HTTP deployment."
+    )
+    telemetry: TelemetryConfig = Field(
+        default_factory=TelemetryConfig, description="What is told of requests."
     )
 
     def models(self) -> list[str]:

@@ -18,6 +18,18 @@ Transport = Literal["gloo", "nccl"]
 
 
 @dataclass(frozen=True, slots=True)
+class TelemetrySpec:
+    """What is told of requests: a log line of each (None: in JSON logs), texts in traces."""
+
+    request_log: bool | None = None
+    content: bool = False
+
+    def logs_requests(self, as_json: bool) -> bool:
+        """Whether requests are logged where log lines are JSON, or are not."""
+        return as_json if self.request_log is None else self.request_log
+
+
+@dataclass(frozen=True, slots=True)
 class SpeculationSpec:
     """How the speculative lane uses its draft; `k_tiers` ascend from 0 to the maximum.
 
@@ -80,6 +92,7 @@ class TargetSpec:
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     frontend_args: Mapping[str, Any] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    telemetry: TelemetrySpec = TelemetrySpec()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +165,7 @@ class IngressSpec:
     cors: CorsSpec | None = None
     k_max: int = 0
     class_rules: tuple[ClassRule, ...] = ()
+    telemetry: TelemetrySpec = TelemetrySpec()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
 from rayspec.config import TargetSpec
 from rayspec.draft.identity import tokenizer_hash
 from rayspec.engine.cpu import fastest_dtype
+from rayspec.telemetry.environment import engine_endpoint
 from rayspec.vllm_ext.config import ExtConfig
 from rayspec.vllm_ext.engine_args import plain_engine_args, speculative_engine_args
 
@@ -43,6 +45,8 @@ def _common_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
     elif 0 < spec.num_gpus < 1:
         # vLLM counts in parts of the whole GPU and would take all of it.
         ours["gpu_memory_utilization"] = round(_MEMORY_OF_SHARE * spec.num_gpus, 3)
+    if (endpoint := engine_endpoint(os.environ)) is not None:
+        ours["otlp_traces_endpoint"] = endpoint
     return ours | dict(spec.engine_args)
 
 

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import time
 from collections.abc import AsyncGenerator, Awaitable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,8 @@ from rayspec.link.protocol import Hello
 from rayspec.link.ticket import Ticket
 from rayspec.models.fetch import resolve
 from rayspec.routing import EngineSnapshot, Lane
-from rayspec.telemetry import logs
+from rayspec.telemetry import export, logs
+from rayspec.telemetry.engine_call import EngineCall
 from rayspec.telemetry.exposition import Source
 from rayspec.telemetry.link import LinkCollector
 
@@ -42,7 +44,8 @@ class PlainTarget:
 
     # Serve awaits an asynchronous constructor; the language does not know.
     async def __init__(self, spec: TargetSpec, cpus: CpuShare) -> None:  # type: ignore[misc]
-        logs.configure()
+        as_json = logs.configure()
+        export.start()  # before vLLM, which would make a tracer provider of its own
         context = serve.get_replica_context()
         if spec.device == "cpu":
             share = cpus.of_replica(context.rank.rank, spec.num_replicas)
@@ -51,6 +54,7 @@ class PlainTarget:
         from rayspec.engine.serving import Serving
 
         self._spec = spec
+        self._logs_requests = spec.telemetry.logs_requests(as_json)
         self._replica = context.replica_id.unique_id
         started = time.monotonic()
         path = await asyncio.to_thread(resolve, spec.model)
@@ -71,15 +75,20 @@ class PlainTarget:
         """Answer one HTTP request with a `Begin`, body chunks and an `End`."""
         from rayspec.engine.serving import Meter
 
-        meter = Meter()
-        async with contextlib.aclosing(self._serving.stream(call, meter)) as items:
-            async for item in items:
-                if isinstance(item, ResponseStart):
-                    yield Begin(item.status, item.headers, self.snapshot())
-                else:
-                    yield item
-        if not self._serving.lost:  # else what was streamed ended with vLLM's error
-            yield End(meter.total, self.snapshot())
+        meter = Meter(keep_texts=self._spec.telemetry.content)
+        with EngineCall(call, self.lane, self._replica, log=self._logs_requests) as followed:
+            answer = self._serving.stream(followed.call, meter)
+            async with contextlib.aclosing(answer) as items:
+                async for item in items:
+                    if isinstance(item, ResponseStart):
+                        followed.answered(item.status)
+                        yield Begin(item.status, item.headers, self.snapshot())
+                    else:
+                        yield item
+            if not self._serving.lost:  # else what was streamed ended with vLLM's error
+                generation = replace(meter.total, draft_step_s=self.draft_step_s)
+                followed.finished(generation, meter.texts)
+                yield End(generation, self.snapshot())
 
     def snapshot(self) -> EngineSnapshot:
         """Return this replica's load and acceptance now; raises `EngineLost` without an engine."""
@@ -113,6 +122,11 @@ class PlainTarget:
     async def openapi(self) -> dict[str, Any]:
         """Return vLLM's own OpenAPI document of this engine."""
         return await asyncio.to_thread(self._serving.openapi)
+
+    @property
+    def draft_step_s(self) -> float | None:
+        """How long the draft took for a step lately, in seconds; None without a draft."""
+        return None
 
     def metrics_text(self) -> Source:
         """Return vLLM's metrics and ours of this replica."""
@@ -169,6 +183,12 @@ class SpeculativeTarget(PlainTarget):
     def attached(self) -> bool:
         """Whether a draft answers this engine, for at least some of its sequences."""
         return any(loop.attached for loop in self._attach)
+
+    @property
+    def draft_step_s(self) -> float | None:
+        """How long the first draft took for a step lately, in seconds; None while unknown."""
+        link = self._attach[0].status.get("link") or {}
+        return link.get("draft_ewma_us", 0) / 1e6 or None
 
 
 class _Draft:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import contextvars
+import time
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import replace
 from itertools import zip_longest
@@ -35,10 +36,22 @@ __all__ = ["Meter", "Serving"]
 
 
 class Meter:
-    """Adds up what one HTTP request generates, over all its prompts and choices."""
+    """Adds up what one HTTP request generates, over all its prompts and choices.
 
-    def __init__(self) -> None:
+    `texts` has the text and the finish reason of every choice, None unless they are to be kept.
+    """
+
+    def __init__(self, *, keep_texts: bool = False) -> None:
         self.total = Generation()
+        self._started = time.monotonic()
+        self._texts: dict[tuple[str, int], tuple[str, str | None]] | None = (
+            {} if keep_texts else None
+        )
+
+    @property
+    def texts(self) -> list[tuple[str, str | None]] | None:
+        """What was generated, choice by choice."""
+        return None if self._texts is None else list(self._texts.values())
 
     def start(self, output: Any) -> None:
         """Count the prompt, from the first `RequestOutput` of an engine request."""
@@ -50,6 +63,16 @@ class Meter:
         total = self.total
         for choice in output.outputs:
             total = replace(total, output_tokens=total.output_tokens + len(choice.token_ids))
+            if choice.token_ids and total.first_token_s is None:
+                total = replace(total, first_token_s=time.monotonic() - self._started)
+            if choice.finish_reason is not None:
+                reasons = (*total.finish_reasons, str(choice.finish_reason))
+                total = replace(total, finish_reasons=reasons)
+            if self._texts is not None:
+                key = (output.request_id, choice.index)
+                before = self._texts.get(key, ("", None))[0]
+                # A stream brings what is new, a whole answer comes at once: either way it is added.
+                self._texts[key] = (before + choice.text, choice.finish_reason)
             if choice.spec_decode_metrics is not None:
                 facts = choice.spec_decode_metrics.to_dict()
                 counts = zip_longest(total.by_accepted, facts["acceptance_histogram"], fillvalue=0)

@@ -19,6 +19,7 @@ from ray.serve.handle import DeploymentHandle
 
 from rayspec.engine.messages import Begin, Call, End
 from rayspec.errors import EngineLost
+from rayspec.telemetry.spans import entered
 
 __all__ = ["LaneClient", "LaneDown", "LaneFull", "ServeDeployment", "ServeLane"]
 
@@ -82,7 +83,8 @@ class ServeLane(ServeDeployment):
 
     async def stream(self, call: Call) -> AsyncGenerator[Begin | bytes | End, None]:
         """Yield the answer of one replica to `call`."""
-        response = self._streaming.handle.remote(call)
+        with entered(dict(call.trace)):
+            response = self._streaming.handle.remote(call)
         try:
             async for item in response:
                 yield item

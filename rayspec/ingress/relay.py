@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
@@ -18,11 +17,15 @@ from dataclasses import dataclass
 from starlette.responses import Response, StreamingResponse
 
 from rayspec.engine.messages import Begin, Call, End
-from rayspec.errors import Overloaded, RequestError, Unavailable, to_openai
+from rayspec.errors import Overloaded, RequestError, Unavailable
 from rayspec.ingress.deadline import Deadline, RequestTimeout, deadlines
+from rayspec.ingress.endings import cause_of, error_event
 from rayspec.ingress.lanes import LaneClient, LaneDown, LaneFull
 from rayspec.routing import Decision, Lane, Outcome, RequestView, Router, Rule, Speculation, Ticket
+from rayspec.telemetry import journey
 from rayspec.telemetry.decisions import DecisionLog
+from rayspec.telemetry.labels import ClassLabels
+from rayspec.telemetry.lane_call import LaneCall
 from rayspec.telemetry.metrics import IngressMetrics
 
 __all__ = ["Relay", "RequestTimeout"]
@@ -39,6 +42,7 @@ class _Answer:
     """One attempt: an open stream of a lane and the ticket that counts it."""
 
     ticket: Ticket
+    call: LaneCall
     items: AsyncGenerator[Begin | bytes | End, None]
     begin: Begin
     first: Begin | bytes | End | None
@@ -75,6 +79,7 @@ class Relay:
         self._first_token_timeout_s = first_token_timeout_s
         self._clock = clock
         self._log = DecisionLog(clock)
+        self._labels = ClassLabels(router.acceptance.known)
 
     async def respond(
         self, view: RequestView, make_call: Callable[[Decision], Call], *, streams: bool = False
@@ -92,10 +97,10 @@ class Relay:
         # A wish for one lane is kept while that lane is only full, not when it is gone.
         stays_when_full = view.speculation is not Speculation.AUTO
         while True:
-            self._count_decision(ticket)
+            followed = self._count_decision(ticket)
             try:
-                call = make_call(ticket.decision)
-                answer = await self._open(call, ticket, view, started, whole, first_by)
+                call = followed.outgoing(make_call(ticket.decision))
+                answer = await self._open(call, followed, ticket, view, started, whole, first_by)
                 if _is_stream(answer.begin):
                     response: Response = StreamingResponse(
                         self._body(answer), status_code=answer.begin.status
@@ -113,6 +118,7 @@ class Relay:
     async def _open(
         self,
         call: Call,
+        followed: LaneCall,
         ticket: Ticket,
         view: RequestView,
         started: float,
@@ -126,13 +132,15 @@ class Relay:
             begin = await self._next(items, first_by)
             if not isinstance(begin, Begin):
                 raise LaneDown("the replica answered without a beginning")
+            followed.began(begin)
             self._router.observe(begin.snapshot)
             first = await self._next(items, first_by) if _is_stream(begin) else None
-        except BaseException:
+        except BaseException as error:
             self._settle(ticket, None)
+            self._close(followed, error)
             await items.aclose()
             raise
-        return _Answer(ticket, items, begin, first, view, started, whole)
+        return _Answer(ticket, followed, items, begin, first, view, started, whole)
 
     async def _next(
         self, items: AsyncIterator[Begin | bytes | End], deadline: Deadline | None
@@ -152,6 +160,7 @@ class Relay:
         """Yield the body; settle the ticket however the answer ends."""
         lane = answer.lane
         outcome: Outcome | None = None
+        failure: BaseException | None = None
         first = True
         try:
             while True:
@@ -168,9 +177,14 @@ class Relay:
                         self._router.start(answer.ticket)
                         elapsed = self._clock() - answer.started
                         self._metrics.first_chunk.labels(lane).observe(elapsed)
+                        answer.call.first_chunk(elapsed)
                     yield item
+        except BaseException as error:
+            failure = error
+            raise
         finally:
             self._settle(answer.ticket, outcome)
+            self._close(answer.call, failure)
             self._metrics.duration.labels(lane).observe(self._clock() - answer.started)
             await answer.items.aclose()
 
@@ -185,9 +199,9 @@ class Relay:
             failure: RequestError = Unavailable(
                 "The replica that answered this request was lost; send the request again."
             )
-            yield _error_event(failure)
+            yield error_event(failure)
         except RequestTimeout as error:
-            yield _error_event(error)
+            yield error_event(error)
 
     def _spill(self, ticket: Ticket, error: LaneFull | LaneDown, stays_when_full: bool) -> Ticket:
         """Return the ticket for the other lane, or raise what the client is told."""
@@ -197,6 +211,7 @@ class Relay:
         if not full:
             logger.warning("%s lane is down: %s", lane, error)
             self._router.ledger.forget(lane)
+        journey.current().spilling()
         spilled_before = ticket.decision.rule == Rule.SPILL
         if not spilled_before and not (full and stays_when_full):
             moved = self._router.spill(ticket, cause)
@@ -209,10 +224,9 @@ class Relay:
 
     def _outcome(self, answer: _Answer, end: End) -> Outcome:
         decision, generation = answer.ticket.decision, end.generation
+        answer.call.finished(generation)
         label = self._class_label(decision.workload_class)
-        self._metrics.output_tokens.labels(decision.lane, label).inc(generation.output_tokens)
-        self._metrics.drafted.labels(label).inc(generation.drafted)
-        self._metrics.accepted.labels(label).inc(generation.accepted)
+        self._metrics.generated(decision.lane, label, generation)
         elapsed = self._clock() - answer.started
         if decision.prediction is not None and generation.output_tokens:
             self._metrics.measured(decision, label, elapsed)
@@ -251,14 +265,21 @@ class Relay:
         self._router.finish(ticket, outcome)
 
     def _class_label(self, workload_class: str) -> str:
-        # Clients may name classes; the tracker pools them beyond its cap, and so do the labels.
-        return self._router.acceptance.estimate(workload_class).workload_class
+        # The tracker pools classes beyond its cap, of those that were drafted for.
+        return self._labels(self._router.acceptance.estimate(workload_class).workload_class)
 
-    def _count_decision(self, ticket: Ticket) -> None:
+    def _close(self, call: LaneCall, error: BaseException | None) -> None:
+        cause = None if error is None else cause_of(error)
+        call.close(cause, error)
+        if cause is not None:
+            self._metrics.unfinished.labels(call.decision.lane, cause).inc()
+
+    def _count_decision(self, ticket: Ticket) -> LaneCall:
         decision = ticket.decision
         label = self._class_label(decision.workload_class)
         self._metrics.decided(decision, label)
         self._log.decided(decision, label, self._router.ledger.loads)
+        return journey.current().call(decision, self._router.ledger.loads)
 
     def _set_headers(self, response: Response, answer: _Answer) -> None:
         for name, value in answer.begin.headers:
@@ -277,7 +298,3 @@ class Relay:
 def _is_stream(begin: Begin) -> bool:
     content_type = next((v for k, v in begin.headers if k.lower() == "content-type"), "")
     return content_type.startswith(_EVENT_STREAM)
-
-
-def _error_event(error: RequestError) -> bytes:
-    return b"data: " + json.dumps(to_openai(error)).encode() + b"\n\ndata: [DONE]\n\n"

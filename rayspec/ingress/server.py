@@ -29,9 +29,11 @@ from rayspec.ingress.relay import Relay
 from rayspec.ingress.request import parse_request
 from rayspec.ingress.scrape import scrape
 from rayspec.routing import Decision, Lane, RequestView, Router
-from rayspec.telemetry import logs
+from rayspec.telemetry import export, journey, logs
 from rayspec.telemetry.exposition import Source
+from rayspec.telemetry.lanes import LaneCollector
 from rayspec.telemetry.metrics import IngressMetrics
+from rayspec.telemetry.middleware import RequestTelemetry
 
 __all__ = ["Ingress", "api"]
 
@@ -39,6 +41,7 @@ __all__ = ["Ingress", "api"]
 api = FastAPI(title="rayspec", openapi_url=None, docs_url=None, redoc_url=None)
 refusal.install(api)
 api.add_middleware(guard.Guard)
+api.add_middleware(RequestTelemetry)
 
 # Ten polls: a lane that has no replica is known at once, so this is only for one that hangs.
 _SNAPSHOT_EXPIRY_S = 10.0
@@ -48,8 +51,6 @@ _FORWARDED = (
     "content-type",
     "accept",
     "x-request-id",
-    "traceparent",
-    "tracestate",
     "baggage",
 )
 
@@ -65,10 +66,16 @@ class Ingress:
         lanes: Mapping[Lane, DeploymentHandle],
         drafts: Sequence[DeploymentHandle],
     ) -> None:
-        logs.configure()
+        as_json = logs.configure()
+        export.start()
         self._spec = spec
         self._metrics = IngressMetrics()
         self._keys = KeyRing(spec.api_keys, spec.num_replicas, time.monotonic)
+        journey.install(
+            journey.Settings(
+                spec.telemetry.logs_requests(as_json), spec.telemetry.content, self._metrics
+            )
+        )
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._lanes = {lane: ServeLane(handle) for lane, handle in lanes.items()}
         context = serve.get_replica_context()
@@ -86,6 +93,7 @@ class Ingress:
             known_classes={*BUILTIN_CLASSES, *named},
             snapshot_expiry_s=_SNAPSHOT_EXPIRY_S,
         )
+        self._metrics.registry.register(LaneCollector(self._router.ledger.views))
         self._relay = Relay(
             self._lanes,
             self._router,
@@ -121,6 +129,7 @@ class Ingress:
         spec = self._spec
         body = await read_body(request, spec.max_body_bytes, spec.body_timeout_s)
         parsed = parse_request(request.headers, body, spec.class_rules, k_max=spec.k_max)
+        journey.current().asked(parsed.decoded)
         if parsed.view.sequences > spec.max_sequences:
             raise BadRequest(
                 f"The request asks for {parsed.view.sequences} sequences, n for each prompt; one "

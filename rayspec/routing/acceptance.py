@@ -63,6 +63,11 @@ class AcceptanceTracker:
         self._max_extra = max_extra
         self._sums: dict[str, _Sums] = {}
 
+    @property
+    def known(self) -> frozenset[str]:
+        """The classes that have a place whatever comes."""
+        return self._known
+
     def observe(self, outcome: Outcome) -> None:
         """Add what a request drafted and got accepted, finished or not; nothing if nothing."""
         drafted = outcome.drafted

@@ -42,6 +42,12 @@ class LinkCollector(Collector):
         status = self._read()
         attached = float(bool(status.get("attached")))
         yield GaugeMetricFamily("rayspec_draft_attached", "1 while a draft answers.", attached)
+        shards = GaugeMetricFamily(
+            "rayspec_draft_shard_attached", "1 while this draft answers.", labels=["shard"]
+        )
+        for shard, facts in enumerate(status.get("shards", ())):
+            shards.add_metric([str(shard)], float(bool(facts["attached"])))
+        yield shards
         link = status.get("link") or {}
         for key, text in _GAUGES.items():
             yield GaugeMetricFamily(f"rayspec_link_{key}", text, float(link.get(key, 0)))

@@ -1,6 +1,6 @@
 """The ingress's own metrics.
 
-Label values are bounded: lanes and reasons by code, workload classes by `AcceptanceTracker`'s cap.
+Label values are bounded: lanes and reasons by code, workload classes by `ClassLabels`.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from prometheus_client import (
     generate_latest,
 )
 
-from rayspec.routing.types import Decision, Rule
+from rayspec.engine.messages import Generation
+from rayspec.routing.types import Decision, Lane, Rule
 
 __all__ = ["IngressMetrics"]
 
 _RATIO_BUCKETS = (0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2, 4)
+_TOKENS_PER_STEP_BUCKETS = (1, 1.25, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 12)
 _LATENCY_BUCKETS_S = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120)
 
 _NEVER = 2.0  # over every possible acceptance
@@ -88,6 +90,45 @@ class IngressMetrics:
             ["cause"],
             registry=self.registry,
         )
+        self.steps = Counter(
+            "rayspec_verified_steps",
+            "Steps that verified drafts.",
+            ["workload_class"],
+            registry=self.registry,
+        )
+        self.accepted_at = Counter(
+            "rayspec_class_position_accepted_tokens",
+            "Draft tokens accepted, by position in the draft; divided by the class's verified "
+            "steps, the chance that a draft is accepted up to there.",
+            ["workload_class", "position"],
+            registry=self.registry,
+        )
+        self.tokens_per_step = Histogram(
+            "rayspec_tokens_per_step",
+            "Tokens that a step with drafts gave, in the mean of a request.",
+            ["workload_class"],
+            buckets=_TOKENS_PER_STEP_BUCKETS,
+            registry=self.registry,
+        )
+        self.draft_lengths = Counter(
+            "rayspec_draft_lengths",
+            "Routing decisions for the speculative lane, by the draft length that was chosen.",
+            ["workload_class", "k"],
+            registry=self.registry,
+        )
+        self.unfinished = Counter(
+            "rayspec_unfinished_calls",
+            "Calls to a lane that ended before their answer: the lane was full or down, the time "
+            "ran out, the client left, or an error.",
+            ["lane", "cause"],
+            registry=self.registry,
+        )
+        self.refusals = Counter(
+            "rayspec_refusals",
+            "Requests that no lane answered, by status.",
+            ["status"],
+            registry=self.registry,
+        )
         self.explorations = Counter(
             "rayspec_explorations",
             "Requests sent where they were not predicted to be fastest, to keep that measured.",
@@ -130,6 +171,9 @@ class IngressMetrics:
     def decided(self, decision: Decision, label: str) -> None:
         """Count a decision; `label` is the class's bounded name."""
         self.decisions.labels(decision.lane, label, decision.rule).inc()
+        if decision.lane is Lane.SPECULATIVE:
+            k = "default" if decision.k is None else str(decision.k)
+            self.draft_lengths.labels(label, k).inc()
         if decision.rule == Rule.EXPLORE:
             self.explorations.labels(decision.lane, label).inc()
         forecast = decision.forecast
@@ -137,6 +181,20 @@ class IngressMetrics:
             breakeven = forecast.breakeven
             self.breakeven.labels(label).set(_NEVER if breakeven is None else breakeven)
             self.believed.labels(label).set(forecast.acceptance)
+
+    def generated(self, lane: Lane, label: str, generation: Generation) -> None:
+        """Count what a finished request generated, and what drafts did for it."""
+        self.output_tokens.labels(lane, label).inc(generation.output_tokens)
+        self.drafted.labels(label).inc(generation.drafted)
+        self.accepted.labels(label).inc(generation.accepted)
+        self.steps.labels(label).inc(generation.steps)
+        # Steps that accepted j tokens accepted those at positions 0 to j-1.
+        reached = generation.steps
+        for position, stopped in enumerate(generation.by_accepted[:-1]):
+            reached -= stopped
+            self.accepted_at.labels(label, str(position)).inc(reached)
+        if generation.tokens_per_step is not None:
+            self.tokens_per_step.labels(label).observe(generation.tokens_per_step)
 
     def measured(self, decision: Decision, label: str, seconds: float) -> None:
         """Compare a finished request with what was predicted of it."""

@@ -1,4 +1,4 @@
-"""One application for all tests of this folder; it takes a minute to start."""
+"""One application for all tests of this folder, traced and with JSON logs; it takes a minute."""
 
 from __future__ import annotations
 
@@ -6,16 +6,28 @@ from collections.abc import Iterator
 
 import openai
 import pytest
+import yaml
 
-from tests.support.application import BASE_URL, Application
+from tests.support.application import BASE_URL, ROOT, Application
+from tests.support.collector import Collector
 
 pytestmark = pytest.mark.e2e
 
 
 @pytest.fixture(scope="session")
-def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Application]:
-    log = tmp_path_factory.mktemp("serve") / "log"
-    with Application("app.yaml", log) as application:
+def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
+    with Collector(tmp_path_factory.mktemp("collector")) as collector:
+        yield collector
+
+
+@pytest.fixture(scope="session")
+def app(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Application]:
+    folder = tmp_path_factory.mktemp("serve")
+    config = yaml.safe_load((ROOT / "deployments" / "app.yaml").read_text())
+    config["logging_config"]["encoding"] = "JSON"
+    (folder / "app.yaml").write_text(yaml.safe_dump(config))
+    env = collector.environment("http/protobuf")
+    with Application(folder / "app.yaml", folder / "log", env) as application:
         yield application
 
 

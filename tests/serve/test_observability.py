@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
+import httpx
 import openai
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
-from tests.support.application import Application
+from tests.support.application import BASE_URL, Application
+from tests.support.metric_table import DOCUMENT, documented, labels_of, row
 
 pytestmark = pytest.mark.e2e
 
@@ -33,6 +38,37 @@ def test_one_scrape_has_everything(app: Application, client: openai.OpenAI) -> N
         "rayspec_draft_server_rounds_total",
         "vllm:generation_tokens_total",
     } <= names
+
+
+def test_a_scrape_has_the_documented_metrics(app: Application, client: openai.OpenAI) -> None:
+    for speculation in ("on", "off"):
+        client.completions.create(
+            model="smollm2",
+            prompt="one two three one two three one two",
+            max_tokens=8,
+            extra_headers={"x-rayspec-speculation": speculation},
+        )
+    text = httpx.get(f"{BASE_URL}/metrics", timeout=30).text
+    families = {
+        found.name: (family, found)
+        for family in text_string_to_metric_families(text)
+        for found in [row(family, ())]
+        if found.name.startswith("rayspec_")
+    }
+    table = {each.name: each for each in documented()}
+    assert families.keys() == table.keys()
+    for name, (family, found) in families.items():
+        assert (found.type, found.text) == (table[name].type, table[name].text)
+        if family.samples:
+            own = labels_of(family, without=("component", "replica"))
+            # A target's series have its lane.
+            assert set(own) - {"lane"} == set(table[name].labels) - {"lane"}, name
+            assert set(table[name].labels) <= set(own), name
+    documents = DOCUMENT.read_text()
+    for name in re.findall(r"`(vllm:\w+)`", documents):
+        assert name.removesuffix("_total") in {
+            family.name for family in text_string_to_metric_families(text)
+        }
 
 
 def test_counters_follow_the_requests(app: Application, client: openai.OpenAI) -> None:

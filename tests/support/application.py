@@ -23,11 +23,12 @@ STOP_TIMEOUT_S = 120.0
 
 
 class Application:
-    """`serve run deployments/NAME`, from its start to Ctrl-C."""
+    """`serve run deployments/NAME`, or of another file by its path, from its start to Ctrl-C."""
 
-    def __init__(self, name: str, log: Path) -> None:
+    def __init__(self, name: str | Path, log: Path, env: Mapping[str, str] | None = None) -> None:
         self._file = ROOT / "deployments" / name
         self._log = log
+        self._env = dict(env or {})
         self._process: subprocess.Popen[bytes] | None = None
         self.first_answer_s = 0.0
 
@@ -37,9 +38,9 @@ class Application:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 # What the `serve` command runs; the command itself need not be on the path.
-                [sys.executable, "-m", "ray.serve.scripts", "run", self._file],
+                [sys.executable, "-m", "rayspec.planning.serve_run", "run", self._file],
                 cwd=ROOT,
-                env=dict(os.environ, PYTHONPATH=path),
+                env={**os.environ, **self._env, "PYTHONPATH": path},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

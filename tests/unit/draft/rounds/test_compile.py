@@ -56,7 +56,7 @@ def test_a_round_compiles(compiled: list[Any], vocab: int, top: int) -> None:
     model.allocate(9, 4)
     state = SlotState(spec, 4, model.device)
     graphs = RoundGraphs(spec, model, state)
-    graphs.prepare(None)
+    graphs.prepare(None, None)
     graphs.launch(0, 0)
     for rows in (1, 2):
         graphs.launch(rows, 2)

@@ -200,6 +200,7 @@ def _ingress(config: AppConfig, device: Device) -> IngressSpec:
         request_timeout_s=ingress.request_timeout_s,
         policy=_policy(config, device),
         k_max=0 if config.speculative is None else config.speculative.num_speculative_tokens,
+        ui=ingress.ui,
         class_rules=tuple(_rule(rule) for rule in config.routing.rules),
     )
 

@@ -29,6 +29,11 @@ class IngressConfig(Section):
     request_timeout_s: float = Field(
         600.0, gt=0, description="Seconds after which an unfinished request is abandoned."
     )
+    ui: bool = Field(
+        True,
+        description="Serve the built-in page at `/ui` and what it shows at `/ui/state`: load, "
+        "acceptance, predictions and recent decisions, never prompts or answers.",
+    )
 
 
 class AppConfig(Section):

@@ -103,7 +103,8 @@ class DraftSpec:
 class IngressSpec:
     """The HTTP deployment: how requests are read, classified and routed.
 
-    `k_max` is the most draft tokens that a request may ask for; 0 without a speculative lane.
+    `k_max` is the most draft tokens that a request may ask for; 0 without a speculative lane. `ui`
+    is whether the built-in page is served.
     """
 
     served_model_name: str
@@ -114,6 +115,7 @@ class IngressSpec:
     request_timeout_s: float
     policy: PolicySpec
     k_max: int = 0
+    ui: bool = True
     class_rules: tuple[ClassRule, ...] = ()
 
 

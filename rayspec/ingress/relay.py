@@ -21,6 +21,7 @@ from rayspec.errors import Overloaded, RequestError, Unavailable, to_openai
 from rayspec.ingress.lanes import LaneClient, LaneDown, LaneFull
 from rayspec.routing import Decision, Lane, Outcome, RequestView, Router, Rule, Speculation, Ticket
 from rayspec.telemetry.decisions import DecisionLog
+from rayspec.telemetry.history import History
 from rayspec.telemetry.metrics import IngressMetrics
 
 __all__ = ["Relay", "RequestTimeout"]
@@ -69,6 +70,7 @@ class Relay:
         *,
         timeout_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        history: History | None = None,
     ) -> None:
         self._lanes = lanes
         self._router = router
@@ -76,6 +78,7 @@ class Relay:
         self._timeout_s = timeout_s
         self._clock = clock
         self._log = DecisionLog(clock)
+        self._history = history or History(time.time)
 
     async def respond(self, view: RequestView, make_call: Callable[[Decision], Call]) -> Response:
         """Answer a request from the lane that the policy chooses; `make_call` tells what to send.
@@ -243,6 +246,7 @@ class Relay:
         if ticket.open:
             self._metrics.in_flight.labels(ticket.decision.lane).dec()
         self._router.finish(ticket, outcome)
+        self._history.finished(ticket, outcome)
 
     def _class_label(self, workload_class: str) -> str:
         # Clients may name classes; the tracker pools them beyond its cap, and so do the labels.
@@ -253,6 +257,7 @@ class Relay:
         label = self._class_label(decision.workload_class)
         self._metrics.decided(decision, label)
         self._log.decided(decision, label, self._router.ledger.loads)
+        self._history.decided(ticket, label, self._router.ledger.loads())
 
     def _set_headers(self, response: Response, answer: _Answer) -> None:
         for name, value in answer.begin.headers:

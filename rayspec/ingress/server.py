@@ -14,17 +14,20 @@ from ray.serve.handle import DeploymentHandle
 
 from rayspec.config import IngressSpec
 from rayspec.engine.messages import Call
-from rayspec.ingress import refusal
+from rayspec.errors import NotFound
+from rayspec.ingress import page, refusal
 from rayspec.ingress.body import read_body
 from rayspec.ingress.classify import BUILTIN_CLASSES
 from rayspec.ingress.lanes import ServeDeployment, ServeLane
 from rayspec.ingress.monitor import LaneMonitor
+from rayspec.ingress.overview import Overview
 from rayspec.ingress.relay import Relay
 from rayspec.ingress.request import parse_request
 from rayspec.ingress.scrape import scrape
 from rayspec.routing import Decision, Lane, RequestView, Router
 from rayspec.telemetry import logs
 from rayspec.telemetry.exposition import Source
+from rayspec.telemetry.history import History, Kept
 from rayspec.telemetry.metrics import IngressMetrics
 
 __all__ = ["Ingress", "api"]
@@ -63,9 +66,11 @@ class Ingress:
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._lanes = {lane: ServeLane(handle) for lane, handle in lanes.items()}
         context = serve.get_replica_context()
-        ingresses = serve.get_deployment_handle(context.deployment, context.app_name)
+        ingresses = ServeDeployment(
+            serve.get_deployment_handle(context.deployment, context.app_name)
+        )
         self._sources = [
-            ServeDeployment(ingresses),
+            ingresses,
             *self._lanes.values(),
             *(ServeDeployment(draft) for draft in drafts),
         ]
@@ -77,10 +82,18 @@ class Ingress:
             known_classes={*BUILTIN_CLASSES, *named},
             snapshot_expiry_s=_SNAPSHOT_EXPIRY_S,
         )
+        self._history = History(time.time)
         self._relay = Relay(
-            self._lanes, self._router, self._metrics, timeout_s=spec.request_timeout_s
+            self._lanes,
+            self._router,
+            self._metrics,
+            timeout_s=spec.request_timeout_s,
+            history=self._history,
         )
-        self._monitor = LaneMonitor(self._lanes, self._router)
+        self._overview = Overview(
+            spec.served_model_name, self._router, self._history, self._lanes, ingresses
+        )
+        self._monitor = LaneMonitor(self._lanes, self._router, self._history.sample)
         self._monitor.start()
 
     @api.post("/v1/chat/completions")
@@ -121,6 +134,26 @@ class Ingress:
     async def metrics(self) -> Response:
         """Return the metrics of ingress, lanes and draft in one scrape."""
         return PlainTextResponse(await scrape(self._sources), media_type=CONTENT_TYPE_LATEST)
+
+    @api.get("/ui", include_in_schema=False)
+    async def ui(self) -> Response:
+        """Return the built-in page, which shows what `/ui/state` says."""
+        self._require_ui()
+        return page.respond()
+
+    @api.get("/ui/state")
+    async def ui_state(self) -> Response:
+        """Return lanes, links, acceptance, predictions and recent decisions."""
+        self._require_ui()
+        return JSONResponse(await self._overview.state(), headers={"cache-control": "no-store"})
+
+    def remembered(self) -> Kept:
+        """Return what this ingress replica remembers for the page."""
+        return self._history.kept()
+
+    def _require_ui(self) -> None:
+        if not self._spec.ui:
+            raise NotFound("The page is switched off: ingress.ui is false.")
 
     def metrics_text(self) -> Source:
         """Return this ingress replica's own metrics."""

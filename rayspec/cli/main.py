@@ -7,7 +7,7 @@ import sys
 
 import typer
 
-from rayspec.cli import calibrate, config, doctor, models, plan, simulate, verify, version
+from rayspec.cli import calibrate, config, doctor, models, plan, simulate, top, verify, version
 from rayspec.errors import RayspecError
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ app.command("doctor")(doctor.doctor)
 app.add_typer(models.app, name="models")
 app.command("plan")(plan.plan)
 app.command("simulate")(simulate.simulate)
+app.command("top")(top.top)
 app.command("verify")(verify.verify)
 app.command("version")(version.version)
 

@@ -134,7 +134,7 @@ def _history(kept: Kept, names: list[str]) -> dict[str, Any]:
 def _class(estimate: AcceptanceEstimate, kept: Kept) -> dict[str, Any]:
     name = estimate.workload_class
     known = name in kept.breakeven
-    breakeven, believed = kept.breakeven.get(name, (None, None))
+    breakeven, expected = kept.breakeven.get(name, (None, None))
     return {
         "name": name,
         "acceptance": estimate.mean,
@@ -145,7 +145,7 @@ def _class(estimate: AcceptanceEstimate, kept: Kept) -> dict[str, Any]:
         "positions": [position.mean for position in estimate.positions],
         "predicted": known,
         "breakeven": breakeven,
-        "believed": believed,
+        "expected": expected,
     }
 
 
@@ -156,7 +156,7 @@ def _lines(found: Crossover) -> dict[str, Any]:
         "output_tokens": found.lengths.output,
         "acceptance": found.acceptance,
         "assumed": found.assumed,
-        "plain_from": found.plain_from,
+        "sooner": [{"load": load, "lane": lane} for load, lane in found.sooner],
         "lanes": {
             lane: {
                 "now": line.now,

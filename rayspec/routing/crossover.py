@@ -13,6 +13,7 @@ from rayspec.routing.types import Lane, LaneView
 __all__ = ["Crossover", "LaneLine", "LoadPoint", "crossover"]
 
 _MOST_SHOWN = 512
+_EQUAL = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,15 +54,21 @@ class Crossover:
     lanes: Mapping[Lane, LaneLine] = field(default_factory=dict)
 
     @property
-    def plain_from(self) -> int | None:
-        """The smallest load from which tokens come sooner without drafts; None if it never is."""
+    def sooner(self) -> tuple[tuple[int, Lane], ...]:
+        """From which loads on tokens come sooner in which lane; empty without both lines.
+
+        Where they are as good as equal, as with K = 0, the lane that was sooner before stays so.
+        """
         if len(self.lanes) < len(Lane):
-            return None
-        drafted, plain = (self.lanes[lane].points for lane in Lane)
+            return ()
+        found: list[tuple[int, Lane]] = []
+        drafted, plain = (self.lanes[lane].points for lane in (Lane.SPECULATIVE, Lane.PLAIN))
         for ours, theirs in zip(drafted, plain, strict=True):
-            if theirs.tpot_s < ours.tpot_s:
-                return ours.concurrency
-        return None
+            lane = Lane.SPECULATIVE if ours.tpot_s <= theirs.tpot_s else Lane.PLAIN
+            equal = abs(ours.tpot_s - theirs.tpot_s) <= _EQUAL * theirs.tpot_s
+            if not found or (lane is not found[-1][1] and not equal):
+                found.append((ours.concurrency, lane))
+        return tuple(found)
 
 
 def crossover(

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from rayspec.routing import Decision, Lane, LaneView, Outcome, Ticket
+from rayspec.routing.cost_model import breakeven_acceptance, expected_tokens
 
 __all__ = [
     "INTERVALS",
@@ -89,8 +90,9 @@ class Told:
 class Kept:
     """All that one replica, or several together, remember; the newest decision comes first.
 
-    `breakeven` is, of the last decision about each class, the acceptance from which speculation
-    paid (None if never) and the one that was reckoned with.
+    `breakeven` is, of the last decision about each class, the acceptance at every position from
+    which speculation paid (None if never), and the one that would yield as many tokens as the
+    decision expected.
     """
 
     intervals: list[Interval] = field(default_factory=list)
@@ -139,7 +141,10 @@ class History:
         interval.classes.setdefault(label, ClassCounts()).requests += 1
         forecast = decision.forecast
         if forecast is not None and forecast.drafting is not None:
-            self._breakeven[label] = (forecast.breakeven, forecast.acceptance)
+            k = forecast.drafting.k
+            tokens = expected_tokens(forecast.believed, k)
+            # The acceptance at which 1 + a + … + a^k is so many tokens.
+            self._breakeven[label] = (forecast.breakeven, breakeven_acceptance(tokens, 1.0, k) or 0)
 
     def finished(self, ticket: Ticket, outcome: Outcome | None) -> None:
         """Remember how a request ended; None if its answer was cut off or another lane takes it."""

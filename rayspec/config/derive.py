@@ -117,6 +117,7 @@ def _target(
         speculation=_speculation(config, settings, device),
         engine_args=dict(settings.engine_args),
         frontend_args=dict(config.frontend_args),
+        resources=dict(settings.resources),
         env=dict(settings.env),
     )
 
@@ -164,6 +165,7 @@ def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
         device=draft_device(draft, device),
         num_gpus=0.0,
         num_cpus=draft.num_cpus,
+        resources=dict(draft.resources),
         env=dict(draft.env),
     )
     if isinstance(draft, NgramDraftConfig):

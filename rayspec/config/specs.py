@@ -59,6 +59,7 @@ class TargetSpec:
     speculation: SpeculationSpec | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     frontend_args: Mapping[str, Any] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -96,6 +97,7 @@ class DraftSpec:
     top_m: int = 32
     ngram_min: int = 2
     ngram_max: int = 4
+    resources: Mapping[str, float] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
 
 

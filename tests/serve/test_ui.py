@@ -67,7 +67,7 @@ def test_the_document_is_about_now_and_never_about_texts() -> None:
     assert ended
     assert all(told["output_tokens"] > 0 and told["seconds"] > 0 for told in ended)
     assert not any(text[:30] in answer.text for text in TEXTS.values())
-    counts = state["history"]["classes"]["chat"]
+    counts = state["history"]["classes"]["code"]
     assert sum(counts["drafted"]) >= sum(counts["accepted"]) > 0
 
 

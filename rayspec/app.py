@@ -69,7 +69,7 @@ def _target(cls: type[PlainTarget], spec: TargetSpec, *others: Any) -> Any:
         graceful_shutdown_timeout_s=spec.drain_timeout_s,
         graceful_shutdown_wait_loop_s=_DRAIN_LOOP_S,
         health_check_period_s=_HEALTH_CHECK_PERIOD_S,
-        ray_actor_options=_actor(spec.num_cpus, spec.num_gpus, spec.env),
+        ray_actor_options=_actor(spec.num_cpus, spec.num_gpus, spec.env, spec.resources),
     )
     return deployment.bind(spec, *others)
 
@@ -99,7 +99,7 @@ def _drafts(spec: DraftSpec) -> list[Any]:
             Draft,
             name="Draft" if shard == 0 else f"Draft-{shard}",
             health_check_period_s=_HEALTH_CHECK_PERIOD_S,
-            ray_actor_options=_actor(spec.num_cpus, spec.num_gpus, spec.env),
+            ray_actor_options=_actor(spec.num_cpus, spec.num_gpus, spec.env, spec.resources),
         )
         for shard in range(spec.replicas)
     ]
@@ -121,9 +121,15 @@ def _ingress(spec: IngressSpec, lanes: Mapping[Lane, Any], drafts: Sequence[Any]
     return application
 
 
-def _actor(num_cpus: float, num_gpus: float, env: Mapping[str, str]) -> dict[str, Any]:
+def _actor(
+    num_cpus: float,
+    num_gpus: float,
+    env: Mapping[str, str],
+    resources: Mapping[str, float] | None = None,
+) -> dict[str, Any]:
     return {
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
+        "resources": dict(resources or {}),
         "runtime_env": {"env_vars": dict(env)},
     }

@@ -7,7 +7,18 @@ import sys
 
 import typer
 
-from rayspec.cli import calibrate, config, doctor, keys, models, plan, simulate, verify, version
+from rayspec.cli import (
+    calibrate,
+    config,
+    doctor,
+    keys,
+    models,
+    plan,
+    simulate,
+    top,
+    verify,
+    version,
+)
 from rayspec.errors import RayspecError
 
 app = typer.Typer(
@@ -26,6 +37,7 @@ app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.command("plan")(plan.plan)
 app.command("simulate")(simulate.simulate)
+app.command("top")(top.top)
 app.command("verify")(verify.verify)
 app.command("version")(version.version)
 

@@ -126,6 +126,7 @@ def _target(
         speculation=_speculation(config, settings, device),
         engine_args=dict(settings.engine_args),
         frontend_args=dict(config.frontend_args),
+        resources=dict(settings.resources),
         env=dict(settings.env),
         telemetry=_telemetry(config),
     )
@@ -178,6 +179,7 @@ def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
         device=draft_device(draft, device),
         num_gpus=0.0,
         num_cpus=draft.num_cpus,
+        resources=dict(draft.resources),
         env=dict(draft.env),
     )
     if isinstance(draft, NgramDraftConfig):
@@ -240,6 +242,7 @@ def _ingress(config: AppConfig, device: Device) -> IngressSpec:
         cors=None if ingress.cors is None else ingress.cors.spec(),
         policy=_policy(config, device),
         k_max=0 if config.speculative is None else config.speculative.num_speculative_tokens,
+        ui=ingress.ui,
         class_rules=tuple(_rule(rule) for rule in config.routing.rules),
         telemetry=_telemetry(config),
     )

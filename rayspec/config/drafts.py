@@ -6,12 +6,17 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from rayspec.config.fields import Count, Cpus, Env, Gpus, NonEmpty, Section, Switch
+from rayspec.config.fields import Count, Cpus, Env, Gpus, NonEmpty, Resources, Section, Switch
 
 
 class _Draft(Section):
     num_cpus: Cpus = Field(
         0.1, description="CPU cores that Ray reserves for the draft; placement only."
+    )
+    resources: Resources = Field(
+        default_factory=dict,
+        description="Ray resources that one draft takes, such as `{draft: 1}`: it runs on a node "
+        "that was started with as much of them.",
     )
     env: Env = Field(
         default_factory=dict, description="Environment variables of the draft's process."

@@ -9,6 +9,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from rayspec.routing.types import valid_class_name
 
+_RAYS_OWN = ("CPU", "GPU", "memory", "object_store_memory")
+
 
 class Section(BaseModel):
     """A part of the configuration: unknown fields and silent conversions are refused."""
@@ -29,6 +31,15 @@ def _class_name(value: str) -> str:
     return value
 
 
+def _resources(value: dict[str, float]) -> dict[str, float]:
+    for name, amount in value.items():
+        if name in _RAYS_OWN:
+            raise ValueError(f"{name}: use a name of your own; Ray counts this one itself")
+        if not name or amount <= 0:
+            raise ValueError(f"{name or 'name'}: write a name and an amount above 0")
+    return value
+
+
 def _pattern(value: str) -> str:
     try:
         re.compile(value)
@@ -46,4 +57,5 @@ Count = Annotated[int, Field(ge=1)]
 Cpus = Annotated[float, Field(ge=0)]
 Gpus = Annotated[float, Field(ge=0)]
 Env = dict[str, str]
+Resources = Annotated[dict[str, float], AfterValidator(_resources)]
 NonEmpty = Annotated[str, Field(min_length=1)]

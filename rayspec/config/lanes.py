@@ -7,7 +7,7 @@ from typing import Any, Self
 from pydantic import Field, model_validator
 
 from rayspec.config import foreign
-from rayspec.config.fields import Count, Cpus, Env, Gpus, Section
+from rayspec.config.fields import Count, Cpus, Env, Gpus, Resources, Section
 
 # Keys of vLLM's AsyncEngineArgs that follow from the rest of the configuration, and where to say
 # what was meant instead.
@@ -55,6 +55,11 @@ class LaneConfig(Section):
         0.1,
         description="CPU cores that Ray reserves for one engine. This is for placement only and "
         "limits nothing; the default lets the whole application fit on a laptop.",
+    )
+    resources: Resources = Field(
+        default_factory=dict,
+        description="Ray resources that one engine takes, such as `{target: 1}`: it runs on a node "
+        "that was started with as much of them.",
     )
     max_num_seqs: Count = Field(64, description="Sequences that one engine decodes together.")
     max_ongoing_requests: Count | None = Field(

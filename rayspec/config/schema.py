@@ -60,6 +60,11 @@ class IngressConfig(KeysConfig):
     cors: CorsConfig | None = Field(
         None, description="Web pages of other origins that may ask; by default none."
     )
+    ui: bool = Field(
+        True,
+        description="Serve the built-in page at `/ui` and what it shows at `/ui/state`: load, "
+        "acceptance, predictions and recent decisions, never prompts or answers.",
+    )
 
 
 class TelemetryConfig(Section):

@@ -91,6 +91,7 @@ class TargetSpec:
     speculation: SpeculationSpec | None = None
     engine_args: Mapping[str, Any] = field(default_factory=dict)
     frontend_args: Mapping[str, Any] = field(default_factory=dict)
+    resources: Mapping[str, float] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
     telemetry: TelemetrySpec = TelemetrySpec()
 
@@ -129,6 +130,7 @@ class DraftSpec:
     top_m: int = 32
     ngram_min: int = 2
     ngram_max: int = 4
+    resources: Mapping[str, float] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -146,7 +148,8 @@ class IngressSpec:
     """The HTTP deployment: how requests are read, classified and routed.
 
     `k_max` is the most draft tokens that a request may ask for; 0 without a speculative lane.
-    Without `api_keys` nobody needs one; `open_paths` never do.
+    Without `api_keys` nobody needs one; `open_paths` never do. `ui` is whether the built-in page is
+    served.
     """
 
     served_model_name: str
@@ -164,6 +167,7 @@ class IngressSpec:
     open_paths: tuple[str, ...] = ("/health", "/metrics")
     cors: CorsSpec | None = None
     k_max: int = 0
+    ui: bool = True
     class_rules: tuple[ClassRule, ...] = ()
     telemetry: TelemetrySpec = TelemetrySpec()
 

@@ -190,6 +190,27 @@ class SpeculativeTarget(PlainTarget):
         link = self._attach[0].status.get("link") or {}
         return link.get("draft_ewma_us", 0) / 1e6 or None
 
+    def links(self) -> dict[str, Any]:
+        """Return how this replica's links are: of each its state and figures, and k in use."""
+        status = self._attach[0].status
+        shards: Sequence[Mapping[str, Any]] = status.get("shards", ())
+        return {
+            "replica": self._replica,
+            "attached": self.attached,
+            "k": status.get("k"),
+            "disabled_reason": status.get("disabled_reason"),
+            "drafted_per_pos": list(status.get("drafted_per_pos", ())),
+            "accepted_per_pos": list(status.get("accepted_per_pos", ())),
+            "shards": [
+                {
+                    "state": shard.get("state", ""),
+                    "live": shard.get("live", 0),
+                    "link": dict(shard.get("link") or {}),
+                }
+                for shard in shards
+            ],
+        }
+
 
 class _Draft:
     """A draft deployment, whose methods are called on its one replica."""

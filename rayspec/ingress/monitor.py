@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from rayspec.background import BackgroundTask
 from rayspec.ingress.lanes import LaneDown, ServeDeployment
-from rayspec.routing import Lane, Router
+from rayspec.routing import Lane, LaneView, Router
 
 __all__ = ["LaneMonitor"]
 
@@ -22,11 +22,17 @@ POLL_S = 1.0
 
 
 class LaneMonitor:
-    """Asks every replica of every lane for a snapshot, once a second."""
+    """Asks every replica of every lane for a snapshot, once a second, and tells `seen` of it."""
 
-    def __init__(self, lanes: Mapping[Lane, ServeDeployment], router: Router) -> None:
+    def __init__(
+        self,
+        lanes: Mapping[Lane, ServeDeployment],
+        router: Router,
+        seen: Callable[[Mapping[Lane, LaneView]], None],
+    ) -> None:
         self._lanes = lanes
         self._router = router
+        self._seen = seen
         self._task = BackgroundTask(self._run)
 
     def start(self) -> None:
@@ -54,6 +60,7 @@ class LaneMonitor:
         while True:
             try:
                 await self.poll()
+                self._seen(self._router.ledger.views())
             except Exception:
                 logger.exception("cannot read the state of the lanes")
             await asyncio.sleep(POLL_S)

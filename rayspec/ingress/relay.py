@@ -24,6 +24,7 @@ from rayspec.ingress.lanes import LaneClient, LaneDown, LaneFull
 from rayspec.routing import Decision, Lane, Outcome, RequestView, Router, Rule, Speculation, Ticket
 from rayspec.telemetry import journey
 from rayspec.telemetry.decisions import DecisionLog
+from rayspec.telemetry.history import History
 from rayspec.telemetry.labels import ClassLabels
 from rayspec.telemetry.lane_call import LaneCall
 from rayspec.telemetry.metrics import IngressMetrics
@@ -71,6 +72,7 @@ class Relay:
         timeout_s: float | None = None,
         first_token_timeout_s: float | None = None,
         clock: Callable[[], float] = time.monotonic,
+        history: History | None = None,
     ) -> None:
         self._lanes = lanes
         self._router = router
@@ -80,6 +82,7 @@ class Relay:
         self._clock = clock
         self._log = DecisionLog(clock)
         self._labels = ClassLabels(router.acceptance.known)
+        self._history = history or History(time.time)
 
     async def respond(
         self, view: RequestView, make_call: Callable[[Decision], Call], *, streams: bool = False
@@ -263,6 +266,7 @@ class Relay:
         if ticket.open:
             self._metrics.in_flight.labels(ticket.decision.lane).dec()
         self._router.finish(ticket, outcome)
+        self._history.finished(ticket, outcome)
 
     def _class_label(self, workload_class: str) -> str:
         # The tracker pools classes beyond its cap, of those that were drafted for.
@@ -279,6 +283,7 @@ class Relay:
         label = self._class_label(decision.workload_class)
         self._metrics.decided(decision, label)
         self._log.decided(decision, label, self._router.ledger.loads)
+        self._history.decided(ticket, label, self._router.ledger.loads())
         return journey.current().call(decision, self._router.ledger.loads)
 
     def _set_headers(self, response: Response, answer: _Answer) -> None:

@@ -17,20 +17,22 @@ from starlette.types import ASGIApp
 
 from rayspec.config import IngressSpec, parse_keys
 from rayspec.engine.messages import Call
-from rayspec.errors import BadRequest, Unavailable
-from rayspec.ingress import guard, refusal
+from rayspec.errors import BadRequest, NotFound, Unavailable
+from rayspec.ingress import guard, page, refusal
 from rayspec.ingress.body import read_body
 from rayspec.ingress.classify import BUILTIN_CLASSES
 from rayspec.ingress.keys import KeyRing
 from rayspec.ingress.lanes import LaneDown, ServeDeployment, ServeLane
 from rayspec.ingress.monitor import LaneMonitor
 from rayspec.ingress.openapi import document
+from rayspec.ingress.overview import Overview
 from rayspec.ingress.relay import Relay
 from rayspec.ingress.request import parse_request
 from rayspec.ingress.scrape import scrape
 from rayspec.routing import Decision, Lane, RequestView, Router
 from rayspec.telemetry import export, journey, logs
 from rayspec.telemetry.exposition import Source
+from rayspec.telemetry.history import History, Kept
 from rayspec.telemetry.lanes import LaneCollector
 from rayspec.telemetry.metrics import IngressMetrics
 from rayspec.telemetry.middleware import RequestTelemetry
@@ -79,9 +81,11 @@ class Ingress:
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._lanes = {lane: ServeLane(handle) for lane, handle in lanes.items()}
         context = serve.get_replica_context()
-        ingresses = serve.get_deployment_handle(context.deployment, context.app_name)
+        ingresses = ServeDeployment(
+            serve.get_deployment_handle(context.deployment, context.app_name)
+        )
         self._sources = [
-            ServeDeployment(ingresses),
+            ingresses,
             *self._lanes.values(),
             *(ServeDeployment(draft) for draft in drafts),
         ]
@@ -94,15 +98,20 @@ class Ingress:
             snapshot_expiry_s=_SNAPSHOT_EXPIRY_S,
         )
         self._metrics.registry.register(LaneCollector(self._router.ledger.views))
+        self._history = History(time.time)
         self._relay = Relay(
             self._lanes,
             self._router,
             self._metrics,
             timeout_s=spec.request_timeout_s,
             first_token_timeout_s=spec.first_token_timeout_s,
+            history=self._history,
+        )
+        self._overview = Overview(
+            spec.served_model_name, self._router, self._history, self._lanes, ingresses
         )
         self._theirs: dict[str, Any] | None = None
-        self._monitor = LaneMonitor(self._lanes, self._router)
+        self._monitor = LaneMonitor(self._lanes, self._router, self._history.sample)
         self._monitor.start()
 
     def reconfigure(self, user_config: Mapping[str, Any] | None, rank: object) -> None:
@@ -188,6 +197,26 @@ class Ingress:
                 for described in await lane.broadcast("openapi", timeout_s=_DESCRIBE_TIMEOUT_S):
                     return dict(described)
         raise Unavailable("No lane is up yet that could say what is served; try again.")
+
+    @api.get("/ui", include_in_schema=False)
+    async def ui(self) -> Response:
+        """Return the built-in page, which shows what `/ui/state` says."""
+        self._require_ui()
+        return page.respond()
+
+    @api.get("/ui/state")
+    async def ui_state(self) -> Response:
+        """Return lanes, links, acceptance, predictions and recent decisions."""
+        self._require_ui()
+        return JSONResponse(await self._overview.state(), headers={"cache-control": "no-store"})
+
+    def remembered(self) -> Kept:
+        """Return what this ingress replica remembers for the page."""
+        return self._history.kept()
+
+    def _require_ui(self) -> None:
+        if not self._spec.ui:
+            raise NotFound("The page is switched off: ingress.ui is false.")
 
     def metrics_text(self) -> Source:
         """Return this ingress replica's own metrics."""

@@ -4,6 +4,7 @@ Everything here is pure or owns plain counters, with the clock injected: no Ray,
 """
 
 from rayspec.routing.acceptance import AcceptanceTracker
+from rayspec.routing.crossover import Crossover
 from rayspec.routing.ledger import Ledger, Ticket
 from rayspec.routing.policy import ClassPolicy, NoLane, PolicySpec, decide
 from rayspec.routing.router import Router
@@ -29,6 +30,7 @@ __all__ = [
     "AcceptanceTracker",
     "ClassHistory",
     "ClassPolicy",
+    "Crossover",
     "Decision",
     "EngineProfile",
     "EngineSnapshot",

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from rayspec.routing.acceptance import AcceptanceTracker
+from rayspec.routing.crossover import Crossover, crossover
 from rayspec.routing.curves import ClassPrior, Curves, LaneCurve
 from rayspec.routing.forecast import believed_acceptance, forecast
 from rayspec.routing.ledger import Ledger, Ticket
@@ -135,6 +136,26 @@ class Router:
             place = self.acceptance.estimate(outcome.workload_class).workload_class
             self._traffic.observe(place, outcome)
         self._overlap.note(self.ledger.working())
+
+    def crossover(self, workload_class: str) -> Crossover:
+        """Return what a usual request of a class costs in each lane at every load, as known now."""
+        estimate = self.acceptance.estimate(workload_class)
+        name = estimate.workload_class
+        views, curves = self._lanes()
+        prior = self._priors.get(name, _NO_PRIOR).acceptance
+        acceptance, assumed = believed_acceptance(
+            estimate, prior, max(self.spec.k_tiers, default=0)
+        )
+        return crossover(
+            name,
+            views,
+            curves,
+            self._traffic.usual(name),
+            acceptance,
+            tiers=wanted_tiers(RequestView(workload_class), self.spec),
+            coverage=estimate.coverage,
+            assumed=assumed,
+        )
 
     def _lanes(self) -> tuple[dict[Lane, LaneView], Mapping[Lane, LaneCurve]]:
         views = self.ledger.views()

@@ -80,6 +80,18 @@ class TrafficTracker:
             output = min(output, request.max_tokens)
         return Lengths(max(prompt, 1.0), max(output, 1.0))
 
+    def usual(self, workload_class: str) -> Lengths:
+        """Return the mean lengths of a class's recent requests."""
+        prior = self._priors.get(workload_class, Lengths())
+        if workload_class not in self._sums:
+            return prior
+        sums = self._decayed(workload_class)
+        answers = sums.answers + _PRIOR_WEIGHT
+        return Lengths(
+            max((sums.prompt + _PRIOR_WEIGHT * prior.prompt) / answers, 1.0),
+            max((sums.output + _PRIOR_WEIGHT * prior.output) / answers, 1.0),
+        )
+
     def _decayed(self, name: str) -> _Sums:
         now = self._clock()
         sums = self._sums.setdefault(name, _Sums(now, 0.0, 0.0, 0.0, 0.0))

@@ -102,3 +102,23 @@ def test_every_shipped_deployment_builds(file: Path) -> None:
 
     assert application["import_path"] == "rayspec.app:build"
     build(application["args"])
+
+
+def test_lanes_and_draft_go_to_the_nodes_that_have_what_they_take() -> None:
+    args = {
+        "speculative": {"resources": {"target": 1}},
+        "plain": {},
+        "draft": {"kind": "ngram", "resources": {"draft": 0.5}},
+    }
+    ingress, lanes, (draft,) = parts(args)
+
+    taken = [d.ray_actor_options.get("resources") for d in (*lanes.values(), draft, ingress)]
+    assert taken == [{"target": 1}, {}, {"draft": 0.5}, {}]
+
+
+@pytest.mark.parametrize(
+    ("resources", "why"), [({"GPU": 1}, "name of your own"), ({"node": 0}, "amount above 0")]
+)
+def test_resources_are_ones_own_and_real(resources: dict[str, float], why: str) -> None:
+    with pytest.raises(ConfigError, match=why):
+        parts({"plain": {"resources": resources}})

@@ -1,0 +1,167 @@
+"""The page in a real browser, with documents that no test could make an application say."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, Route, expect
+
+from rayspec.ingress import page as served
+from rayspec.routing import Lane
+from tests.support.browser import chromium, looking
+from tests.unit.ingress.test_overview import Bench
+
+URL = "http://rayspec.test"
+Answer = Callable[[Route], None]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as found:
+        yield found
+
+
+def document(bench: Bench) -> dict[str, Any]:
+    # Playwright's own loop runs in this thread.
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lambda: asyncio.run(bench.state())).result()
+
+
+def busy() -> dict[str, Any]:
+    bench = Bench()
+    bench.measure()
+    for name in ("chat", "chat", "code"):
+        bench.serve(name)
+        bench.clock.now += 10
+    return document(bench)
+
+
+def show(page: Page, answer: Answer) -> None:
+    html = served.respond()
+    page.route(
+        f"{URL}/app/ui",
+        lambda route: route.fulfill(body=bytes(html.body), headers=dict(html.headers)),
+    )
+    page.route(f"{URL}/app/ui/state", answer)
+    page.goto(f"{URL}/app/ui")
+
+
+def saying(state: dict[str, Any]) -> Answer:
+    return lambda route: route.fulfill(json=state)
+
+
+def test_empty_states_are_said(browser: Browser) -> None:
+    with looking(browser) as page:
+        show(page, saying(document(Bench(links=0))))
+        expect(page.locator("#status")).to_have_text("a lane is missing")
+        expect(page.locator("#lane-plain")).to_contain_text("no engine reports")
+        expect(page.locator("#link")).to_contain_text("No engine of the speculative lane answers")
+        expect(page.locator("#crossover")).to_contain_text("Step times are not known yet")
+        expect(page.locator("#acceptance")).to_contain_text("Nothing was drafted")
+        expect(page.locator("#classes")).to_contain_text("No request was seen")
+        expect(page.locator("#decisions")).to_contain_text("No request was routed yet")
+        assert "NaN" not in page.inner_text("main")
+
+
+def test_one_lane(browser: Browser) -> None:
+    bench = Bench(lanes=(Lane.PLAIN,))
+    bench.measure()
+    bench.serve()
+    with looking(browser) as page:
+        show(page, saying(document(bench)))
+        expect(page.locator("#lane-speculative")).to_contain_text("no such lane")
+        expect(page.locator("#link")).to_contain_text("Without a speculative lane")
+        expect(page.locator("#crossover-said")).to_contain_text("Only the plain lane")
+
+
+def test_a_lost_draft_is_seen_with_its_reason(browser: Browser) -> None:
+    state = busy()
+    link = {"sent": 3, "received": 3, "deaths": 1, "down_reason": "the draft is silent"}
+    state["links"][0] |= {
+        "attached": False,
+        "shards": [{"state": "detached", "live": 0, "link": link}],
+    }
+    with looking(browser) as page:
+        show(page, saying(state))
+        expect(page.locator("#link .chip.bad")).to_have_text("detached")
+        expect(page.locator("#link")).to_contain_text("the draft is silent")
+        expect(page.locator("#tiles")).to_contain_text("detached")
+
+
+def test_the_last_that_was_said_stays_when_the_ingress_is_gone(browser: Browser) -> None:
+    gone = False
+
+    def answer(route: Route) -> None:
+        if gone:
+            route.abort()
+        else:
+            route.fulfill(json=busy())
+
+    with looking(browser) as page:
+        show(page, answer)
+        expect(page.locator("#status")).to_have_text("live")
+        gone = True
+        expect(page.locator("#status")).to_have_text("not reachable")
+        expect(page.locator("main")).to_have_class("stale")
+        expect(page.locator("#decisions .decision")).to_have_count(3)
+        gone = False
+        expect(page.locator("#status")).to_have_text("live")
+        expect(page.locator("#notice")).to_be_hidden()
+
+
+def test_a_key_is_asked_for_and_sent(browser: Browser) -> None:
+    def answer(route: Route) -> None:
+        if route.request.headers.get("authorization") == "Bearer secret":
+            route.fulfill(json=busy())
+        else:
+            route.fulfill(status=401, json={"error": {}})
+
+    with looking(browser) as page:
+        show(page, answer)
+        page.get_by_label("API key").fill("secret")
+        page.get_by_role("button", name="Show", exact=True).click()
+        expect(page.locator("#status")).to_have_text("live")
+        assert page.evaluate("localStorage.length") == 0
+
+
+def test_names_and_reasons_are_text(browser: Browser) -> None:
+    state, complaints = busy(), list[str]()
+    state["model"] = state["decisions"][0]["reason"] = "<img src=x onerror=alert(1)>"
+    with looking(browser, complaints=complaints) as page:
+        show(page, saying(state))
+        expect(page.locator("#model")).to_have_text("<img src=x onerror=alert(1)>")
+        assert page.locator("main img").count() == 0
+    assert complaints == []
+
+
+def test_charts_tell_what_is_under_the_pointer(browser: Browser) -> None:
+    with looking(browser) as page:
+        show(page, saying(busy()))
+        chart = page.locator("#crossover")
+        expect(chart.locator("path.line")).to_have_count(2)
+        chart.hover(position={"x": 200, "y": 100})
+        expect(chart.locator(".tip")).to_contain_text("in an engine")
+        expect(chart.locator(".tip")).to_contain_text("speculative")
+        page.get_by_role("button", name="whole answer").click()
+        expect(page.get_by_role("button", name="whole answer")).to_have_attribute(
+            "aria-pressed", "true"
+        )
+        page.get_by_label("Workload class").select_option("code")
+        expect(page.locator("#crossover-said")).to_contain_text("usual code request")
+
+
+@pytest.mark.parametrize("width", [320, 390, 768, 1280])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_fits_every_width(browser: Browser, width: int, scheme: Any) -> None:
+    complaints: list[str] = []
+    with looking(browser, width=width, scheme=scheme, complaints=complaints) as page:
+        show(page, saying(busy()))
+        expect(page.locator("#status")).to_have_text("live")
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+        dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        assert (dark == "rgb(16, 19, 24)") == (scheme == "dark")
+    assert complaints == []

@@ -25,6 +25,7 @@ from rayspec.errors import EngineLost
 from rayspec.link.protocol import Hello
 from rayspec.link.ticket import Ticket
 from rayspec.models.fetch import resolve
+from rayspec.priority import warn_if_low
 from rayspec.routing import EngineSnapshot, Lane
 from rayspec.telemetry import logs
 from rayspec.telemetry.exposition import Source
@@ -43,6 +44,7 @@ class PlainTarget:
     # Serve awaits an asynchronous constructor; the language does not know.
     async def __init__(self, spec: TargetSpec, cpus: CpuShare) -> None:  # type: ignore[misc]
         logs.configure()
+        warn_if_low()
         context = serve.get_replica_context()
         if spec.device == "cpu":
             bind_cores(

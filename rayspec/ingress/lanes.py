@@ -83,13 +83,18 @@ class ServeLane(ServeDeployment):
     async def stream(self, call: Call) -> AsyncGenerator[Begin | bytes | End, None]:
         """Yield the answer of one replica to `call`."""
         response = self._streaming.handle.remote(call)
+        complete = False
         try:
             async for item in response:
+                complete = isinstance(item, End)
                 yield item
         except BackPressureError as error:
             raise LaneFull(str(error)) from error
         except _DOWN as error:
             raise LaneDown(type(error).__name__) from error
         except (asyncio.CancelledError, GeneratorExit):
-            response.cancel()
+            # Nobody asks for more once an answer is complete: there is nothing to take back, and
+            # Serve would count a cancelled request as an error.
+            if not complete:
+                response.cancel()
             raise

@@ -22,6 +22,7 @@ from rayspec.ingress.monitor import LaneMonitor
 from rayspec.ingress.relay import Relay
 from rayspec.ingress.request import parse_request
 from rayspec.ingress.scrape import scrape
+from rayspec.priority import warn_if_low
 from rayspec.routing import Decision, Lane, RequestView, Router
 from rayspec.telemetry import logs
 from rayspec.telemetry.exposition import Source
@@ -58,6 +59,7 @@ class Ingress:
         drafts: Sequence[DeploymentHandle],
     ) -> None:
         logs.configure()
+        warn_if_low()
         self._spec = spec
         self._metrics = IngressMetrics()
         self._replica = serve.get_replica_context().replica_id.unique_id

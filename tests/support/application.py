@@ -35,7 +35,7 @@ class Application:
         with self._log.open("wb") as log:
             self._process = subprocess.Popen(
                 # What the `serve` command runs; the command itself need not be on the path.
-                [sys.executable, "-m", "ray.serve.scripts", "run", self._file],
+                [sys.executable, "-m", "rayspec.planning.serve_run", "run", self._file],
                 cwd=ROOT,
                 env=dict(os.environ, PYTHONPATH=path),
                 stdout=log,
@@ -100,6 +100,11 @@ class Application:
     def draft_processes(self) -> list[psutil.Process]:
         """Return the processes of the draft deployment's replicas."""
         return [p for p in psutil.process_iter(["cmdline"]) if _is_draft(p)]
+
+    def processes(self, title: str) -> list[psutil.Process]:
+        """Return the application's processes whose command line contains `title`."""
+        started = [] if self._process is None else _children(self._process.pid)
+        return [process for process in started if title in " ".join(process.cmdline())]
 
     def metrics(self) -> Iterator[Any]:
         """Return the samples of one scrape."""

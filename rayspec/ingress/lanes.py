@@ -93,8 +93,7 @@ class ServeLane(ServeDeployment):
         except _DOWN as error:
             raise LaneDown(type(error).__name__) from error
         except (asyncio.CancelledError, GeneratorExit):
-            # Nobody asks for more once an answer is complete: there is nothing to take back, and
-            # Serve would count a cancelled request as an error.
+            # Who has a complete answer asks for no more: there is nothing to take back.
             if not complete:
                 response.cancel()
             raise

@@ -22,6 +22,8 @@ INSTALLED_LOAD := $(VENV)/.installed-load
 unexport PYTHONDONTWRITEBYTECODE
 export PATH := $(BIN):$(PATH)
 export RAY_USAGE_STATS_ENABLED ?= 0
+# Ray would start what serves at a priority lower than everything else on the machine.
+export RAY_worker_niceness ?= 0
 export VLLM_NO_USAGE_STATS ?= 1
 
 .PHONY: help install models serve load test lint clean

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from rayspec.audit.doctor_facts import Machine
 from rayspec.audit.doctor_gpus import gather_gpus
+from rayspec.priority import NICENESS
 from rayspec.vllm_ext import compat
 
 __all__ = ["gather_machine"]
@@ -32,6 +33,7 @@ _VARIABLES = (
     "RAY_AUTH_MODE",
     "RAY_AUTH_TOKEN",
     "RAY_AUTH_TOKEN_PATH",
+    NICENESS,
     "RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH",
     "RAY_SERVE_TRACING_SAMPLING_RATIO",
     "HF_HUB_OFFLINE",

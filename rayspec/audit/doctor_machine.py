@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import combinations
 
 from rayspec.audit.doctor_facts import Finding, Level, Machine, in_bytes
+from rayspec.priority import NICENESS
 
 __all__ = ["check_machine"]
 
@@ -29,6 +30,7 @@ def check_machine(machine: Machine, *, device: str) -> Iterator[Finding]:
         yield from processor(machine)
     yield from shared_memory(machine)
     yield from open_files(machine)
+    yield from priority(machine)
     yield from authentication(machine)
     yield from address(machine)
 
@@ -207,6 +209,19 @@ def open_files(machine: Machine) -> Iterator[Finding]:
             "files",
             f"a process may open {soft} files, and each stream needs some",
             f"ulimit -n {_ENOUGH_FILES if hard < 0 else min(hard, _ENOUGH_FILES)}",
+        )
+
+
+def priority(machine: Machine) -> Iterator[Finding]:
+    """Check the priority that Ray will give to what serves."""
+    niceness = machine.environment.get(NICENESS, "15")
+    if niceness != "0":
+        yield Finding(
+            Level.WARNING,
+            "priority",
+            f"Ray starts its workers at niceness {niceness}: anything else that computes on this "
+            "machine delays answers by seconds",
+            f"{NICENESS}=0 where Ray is started, as make serve does",
         )
 
 

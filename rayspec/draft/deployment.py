@@ -23,6 +23,7 @@ from rayspec.errors import ConfigError, Unavailable
 from rayspec.link.protocol import Hello
 from rayspec.link.ticket import Ticket
 from rayspec.models.fetch import resolve
+from rayspec.priority import warn_if_low
 from rayspec.telemetry import logs
 from rayspec.telemetry.draft import DraftCollector
 from rayspec.telemetry.exposition import Source
@@ -38,6 +39,7 @@ class Draft:
     # Serve awaits an asynchronous constructor; the language does not know.
     async def __init__(self, spec: DraftSpec) -> None:  # type: ignore[misc]
         logs.configure()
+        warn_if_low()
         self._replica = serve.get_replica_context().replica_id.unique_id
         self._server = await asyncio.to_thread(start_server, spec)
         self._registry = CollectorRegistry()

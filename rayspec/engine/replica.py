@@ -26,6 +26,7 @@ from rayspec.errors import EngineLost
 from rayspec.link.protocol import Hello
 from rayspec.link.ticket import Ticket
 from rayspec.models.fetch import resolve
+from rayspec.priority import warn_if_low
 from rayspec.routing import EngineSnapshot, Lane
 from rayspec.telemetry import export, logs
 from rayspec.telemetry.engine_call import EngineCall
@@ -46,6 +47,7 @@ class PlainTarget:
     async def __init__(self, spec: TargetSpec, cpus: CpuShare) -> None:  # type: ignore[misc]
         as_json = logs.configure()
         export.start()  # before vLLM, which would make a tracer provider of its own
+        warn_if_low()
         context = serve.get_replica_context()
         if spec.device == "cpu":
             share = cpus.of_replica(context.rank.rank, spec.num_replicas)

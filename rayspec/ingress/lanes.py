@@ -85,13 +85,17 @@ class ServeLane(ServeDeployment):
         """Yield the answer of one replica to `call`."""
         with entered(dict(call.trace)):
             response = self._streaming.handle.remote(call)
+        complete = False
         try:
             async for item in response:
+                complete = isinstance(item, End)
                 yield item
         except BackPressureError as error:
             raise LaneFull(str(error)) from error
         except _DOWN as error:
             raise LaneDown(type(error).__name__) from error
         except (asyncio.CancelledError, GeneratorExit):
-            response.cancel()
+            # Who has a complete answer asks for no more: there is nothing to take back.
+            if not complete:
+                response.cancel()
             raise

@@ -29,6 +29,7 @@ from rayspec.ingress.overview import Overview
 from rayspec.ingress.relay import Relay
 from rayspec.ingress.request import parse_request
 from rayspec.ingress.scrape import scrape
+from rayspec.priority import warn_if_low
 from rayspec.routing import Decision, Lane, RequestView, Router
 from rayspec.telemetry import export, journey, logs
 from rayspec.telemetry.exposition import Source
@@ -70,6 +71,7 @@ class Ingress:
     ) -> None:
         as_json = logs.configure()
         export.start()
+        warn_if_low()
         self._spec = spec
         self._metrics = IngressMetrics()
         self._keys = KeyRing(spec.api_keys, spec.num_replicas, time.monotonic)

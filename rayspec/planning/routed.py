@@ -45,7 +45,7 @@ class Routed:
         self._tickets: dict[int, tuple[Ticket, int, Engine]] = {}
         spec = spec or PolicySpec(measured=calibration.measured())
         spec = replace(spec, k_tiers=tuple(sorted(tiers)))
-        self._router = Router(
+        self.router = Router(
             spec, tuple(fleet.lanes), lambda: self._now, known_classes=calibration.classes
         )
         self._poll()
@@ -56,14 +56,14 @@ class Routed:
         if now - self._polled_at >= _POLL_S:
             self._poll()
         workload = self._fleet.workload
-        ticket = self._router.admit(
+        ticket = self.router.admit(
             RequestView(
                 workload.trace.classes[workload.class_of[request]],
                 body_bytes=_BYTES_PER_TOKEN * workload.prompts[request],
             )
         )
         decision = ticket.decision
-        k = self._router.asked_k(decision) or 0
+        k = self.router.asked_k(decision) or 0
         self._tickets[request] = ticket, k, self._fleet.least_loaded(decision.lane)
         return decision.lane, k
 
@@ -71,8 +71,8 @@ class Routed:
         """Hand over the snapshot that comes with the first token."""
         self._now = now
         ticket, _, engine = self._tickets[request]
-        self._router.start(ticket)
-        self._router.observe(self._snapshot(engine))
+        self.router.start(ticket)
+        self.router.observe(self._snapshot(engine))
 
     def finished(self, request: int, now: float) -> None:
         """Hand the ticket back with what the drafts of the request achieved."""
@@ -85,8 +85,8 @@ class Routed:
             # Drawn anew instead of kept from the request's own steps: the same distribution.
             shares = tokens_per_step(workload.profiles[workload.class_of[request]].acceptance, k)
             counts = self._rng.multinomial(steps, shares).tolist()
-        self._router.observe(self._snapshot(engine))
-        self._router.finish(
+        self.router.observe(self._snapshot(engine))
+        self.router.finish(
             ticket,
             Outcome(
                 ticket.decision.workload_class,
@@ -106,7 +106,7 @@ class Routed:
     def _poll(self) -> None:
         self._polled_at = self._now
         for engine in self._fleet.engines:
-            self._router.observe(self._snapshot(engine))
+            self.router.observe(self._snapshot(engine))
 
     def _snapshot(self, engine: Engine) -> EngineSnapshot:
         return EngineSnapshot(

@@ -14,7 +14,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import ceil, inf
-from operator import itemgetter
 from statistics import fmean, median
 
 __all__ = [
@@ -42,11 +41,21 @@ def expected_tokens(acceptance: Acceptance, k: int) -> float:
 
     For a constant acceptance a this is (1 − a^(k+1)) / (1 − a) (Leviathan et al. 2023, eq. 1).
     """
+    return _expected_tokens(acceptance, k)[k]
+
+
+def _expected_tokens(acceptance: Acceptance, k: int) -> list[float]:
+    """Return the mean tokens of steps with 0 to `k` draft tokens."""
+    if isinstance(acceptance, int | float):
+        acceptance = (acceptance,)
     mean = accepted = 1.0
+    means = [mean]
+    last = len(acceptance) - 1
     for position in range(k):
-        accepted *= _at(acceptance, position)
+        accepted *= acceptance[position if position < last else last] if last >= 0 else 0.0
         mean += accepted
-    return mean
+        means.append(mean)
+    return means
 
 
 def breakeven_acceptance(speculative_s: float, plain_s: float, k: int) -> float | None:
@@ -105,25 +114,23 @@ class StepTimes:
             beyond = point.batch * (point.context - self._context)
             at_context = max(point.seconds - self._per_context_token * beyond, 1e-9)
             curves[point.k][point.batch].append(at_context)
-        self._curves = {
-            k: sorted((batch, fmean(times)) for batch, times in by_batch.items())
-            for k, by_batch in curves.items()
-        }
-        self.tiers = tuple(sorted(self._curves))
+        self.tiers = tuple(sorted(curves))
+        # Of each tier the batches, ascending, and their times: read several times a decision.
+        self._curves = [_Curve(curves[k]) for k in self.tiers]
 
     def seconds(self, batch: float, k: float, context: float) -> float:
         """Return the time of a step; K outside the measured ones takes the nearest.
 
         K may be a mean: a step in which some sequences have no drafts verifies fewer tokens.
         """
-        at = bisect_right(self.tiers, k)
-        below, above = self.tiers[max(at - 1, 0)], self.tiers[min(at, len(self.tiers) - 1)]
-        base = _interpolate(self._curves[below], batch)
-        if below < k < above:
-            share = (k - below) / (above - below)
-            base += share * (_interpolate(self._curves[above], batch) - base)
-        beyond = batch * (context - self._context)
-        return max(base + self._per_context_token * beyond, base / 2)
+        tiers = self.tiers
+        at = bisect_right(tiers, k)
+        base = self._curves[at - 1 if at else 0].seconds(batch)
+        if 0 < at < len(tiers) and k > tiers[at - 1]:
+            share = (k - tiers[at - 1]) / (tiers[at] - tiers[at - 1])
+            base += share * (self._curves[at].seconds(batch) - base)
+        whole = base + self._per_context_token * batch * (context - self._context)
+        return whole if whole > base / 2 else base / 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,9 +178,10 @@ def best_k(
     `coverage` is the share of K that a draft offers on average: prompt lookup often has nothing.
     """
     best, rate = 0, -inf
-    for k in sorted(tiers):
-        seconds = cost.steps.seconds(batch, k * coverage, context)
-        found = expected_tokens(acceptance, k) / seconds
+    ordered = sorted(tiers)
+    tokens = _expected_tokens(acceptance, ordered[-1]) if ordered else []
+    for k in ordered:
+        found = tokens[k] / cost.steps.seconds(batch, k * coverage, context)
         if found > rate * (1 + 1e-9):
             best, rate = k, found
     return best
@@ -205,21 +213,30 @@ def predict(
     return Prediction(queued + ttft, tpot, queued + service, k)
 
 
-def _at(acceptance: Acceptance, position: int) -> float:
-    if isinstance(acceptance, int | float):
-        return float(acceptance)
-    return float(acceptance[min(position, len(acceptance) - 1)]) if acceptance else 0.0
+class _Curve:
+    """Step time over the batch for one K, through the mean of the times of each batch."""
 
+    __slots__ = ("_batches", "_times")
 
-def _interpolate(curve: Sequence[tuple[int, float]], batch: float) -> float:
-    if batch <= curve[0][0] or len(curve) == 1:
-        return curve[0][1]
-    at = min(bisect_right(curve, batch, key=itemgetter(0)), len(curve) - 1)
-    (left, low), (right, high) = curve[at - 1], curve[at]
-    slope = (high - low) / (right - left)
-    if batch > right:
-        slope = max(slope, 0.0)
-    return max(low + slope * (batch - left), min(low, high) / 2)
+    def __init__(self, times: Mapping[int, Sequence[float]]) -> None:
+        self._batches = sorted(times)
+        self._times = [fmean(times[batch]) for batch in self._batches]
+
+    def seconds(self, batch: float) -> float:
+        batches, times = self._batches, self._times
+        last = len(batches) - 1
+        if batch <= batches[0] or not last:
+            return times[0]
+        at = bisect_right(batches, batch)
+        if at > last:
+            at = last
+        left, right, low, high = batches[at - 1], batches[at], times[at - 1], times[at]
+        slope = (high - low) / (right - left)
+        if slope < 0 and batch > right:
+            slope = 0.0
+        found = low + slope * (batch - left)
+        least = (low if low < high else high) / 2
+        return found if found > least else least
 
 
 def _context_price(points: Sequence[StepPoint]) -> float:

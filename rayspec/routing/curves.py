@@ -10,9 +10,11 @@ beside the other, which are two curves (`overlap`). Pure.
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 
 from rayspec.routing.cost_model import LaneCost, PrefillTimes, StepPoint, StepTimes
 from rayspec.routing.overlap import Split, contention
@@ -27,6 +29,8 @@ _MOST_SCALE = 3.0
 # finds out. A calibration weighs as much as a load that engines met in both cases, a guess less.
 _ASSUMED, _DOUBTED, _BELIEVED = 1.5, 0.25, 1.0
 _UNSPLIT = Split()
+# Step times move within seconds at the soonest.
+_EVERY_S = 0.25
 
 Profiles = tuple[EngineProfile, ...]
 
@@ -68,8 +72,10 @@ class LaneCurve:
 class Curves:
     """Keeps the curve of every lane, and builds it anew only when a replica has measured more.
 
-    `k_tiers` are the draft lengths of the speculative lane. Where the lanes are `shared`, work on
-    the same hardware, a calibration or the engines tell by how much they slow each other.
+    That is at once where a load was measured for the first time, otherwise after `every_s`: engines
+    report with every answer, and each report changes their means by a little. `k_tiers` are the
+    draft lengths of the speculative lane. Where the lanes are `shared`, work on the same hardware,
+    a calibration or the engines tell by how much they slow each other.
     """
 
     def __init__(
@@ -78,7 +84,12 @@ class Curves:
         k_tiers: Sequence[int] = (),
         *,
         shared: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+        every_s: float = _EVERY_S,
     ) -> None:
+        self._clock = clock
+        self._every_s = every_s
+        self._built_at = -inf
         self._measured = measured
         self._shared = shared
         self._tiers = {Lane.SPECULATIVE: tuple(k_tiers), Lane.PLAIN: (0,)}
@@ -96,7 +107,12 @@ class Curves:
         changed = {
             lane: found for lane, found in profiles.items() if found != self._profiles.get(lane)
         }
-        if any(changed.values()) or not self._curves:
+        now = self._clock()
+        due = now - self._built_at >= self._every_s or any(
+            _loads(found) != _loads(self._profiles.get(lane, ())) for lane, found in changed.items()
+        )
+        if (due and any(changed.values())) or not self._curves:
+            self._built_at = now
             self._profiles |= {lane: found for lane, found in changed.items() if found}
             fastest = min(
                 (
@@ -173,6 +189,11 @@ def lane_curve(
         contended = replace(base, steps=steps, prefill=_times(prefill, slower))
     overhead_s = 0.0 if measured is None else measured.overhead_s.get(lane, 0.0)
     return LaneCurve(alone, contended, overhead_s)
+
+
+def _loads(profiles: Profiles) -> list[int]:
+    """Return how many loads each replica has measured."""
+    return [len(profile.steps) for profile in profiles]
 
 
 def _guessed(

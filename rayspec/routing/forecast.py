@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 
 from rayspec.routing.cost_model import (
@@ -125,10 +124,11 @@ def _predict(
     )
     if not curve.overhead_s:
         return prediction
-    return replace(
-        prediction,
-        ttft_s=prediction.ttft_s + curve.overhead_s,
-        total_s=prediction.total_s + curve.overhead_s,
+    return Prediction(
+        prediction.ttft_s + curve.overhead_s,
+        prediction.tpot_s,
+        prediction.total_s + curve.overhead_s,
+        prediction.k,
     )
 
 

@@ -64,7 +64,7 @@ class Router:
             {name: prior.lengths for name, prior in self._priors.items()},
         )
         self._shared = _shared(spec)
-        self._curves = Curves(spec.measured, spec.k_tiers, shared=self._shared)
+        self._curves = Curves(spec.measured, spec.k_tiers, shared=self._shared, clock=clock)
         self._usual: Usual | None = None
         self._gathering: Gathering | None = None
         self._basis: tuple[object, ...] = ()  # what it was found for
@@ -118,6 +118,7 @@ class Router:
         self.ledger.observe(snapshot)
         self._overlap.note(self.ledger.working())
         self._overlap.observe(snapshot)
+        self._update_curves()  # here, because no request waits for it
 
     def start(self, ticket: Ticket) -> None:
         """Note that a request's answer has begun."""
@@ -159,11 +160,14 @@ class Router:
 
     def _lanes(self) -> tuple[dict[Lane, LaneView], Mapping[Lane, LaneCurve]]:
         views = self.ledger.views()
-        profiles = {lane: self.ledger.profiles(lane) for lane in views}
-        curves = self._curves.update(profiles, self._overlap.split)
+        curves = self._update_curves()
         for lane in curves:
             views[lane] = replace(views[lane], measured=True)
         return views, curves
+
+    def _update_curves(self) -> Mapping[Lane, LaneCurve]:
+        profiles = {lane: self.ledger.profiles(lane) for lane in self.ledger.lanes}
+        return self._curves.update(profiles, self._overlap.split)
 
     def _gather(
         self,

@@ -125,6 +125,11 @@ class Application:
         """Return the processes of the draft deployment's replicas."""
         return [p for p in psutil.process_iter(["cmdline"]) if _is_draft(p)]
 
+    def processes(self, title: str) -> list[psutil.Process]:
+        """Return the application's processes whose command line contains `title`."""
+        started = [] if self._process is None else _children(self._process.pid)
+        return [process for process in started if title in " ".join(process.cmdline())]
+
     def metrics(self) -> Iterator[Any]:
         """Return the samples of one scrape."""
         from prometheus_client.parser import text_string_to_metric_families

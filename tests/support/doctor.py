@@ -48,7 +48,7 @@ CPU = Machine(
     memory_free=12 * GIB,
     shm=8 * GIB,
     open_files=(65536, 65536),
-    environment={},
+    environment={"RAY_worker_niceness": "0"},
     compiler="/usr/bin/cc",
 )
 

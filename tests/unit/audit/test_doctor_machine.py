@@ -10,6 +10,8 @@ from rayspec.audit.doctor_facts import Finding, Gpu, Level, Machine
 from rayspec.audit.doctor_machine import check_machine
 from tests.support.doctor import CPU, GIB, with_gpus
 
+UNNICED = CPU.environment
+
 
 def found(machine: Machine, device: str = "cpu") -> list[Finding]:
     return [each for each in check_machine(machine, device=device) if each.level is not Level.OK]
@@ -39,10 +41,26 @@ def test_nothing_is_wrong_with_good_machines() -> None:
         ({"cpu_flags": frozenset({"sse4_2"})}, Level.PROBLEM, "cpu", "AVX2"),
         ({"shm": 64 * 2**20}, Level.WARNING, "shm", "64 MiB"),
         ({"open_files": (1024, 4096)}, Level.WARNING, "files", "1024"),
-        ({"environment": {"RAY_AUTH_MODE": "disabled"}}, Level.WARNING, "ray auth", "run code"),
-        ({"environment": {"RAY_AUTH_MODE": "on"}}, Level.PROBLEM, "ray auth", "no mode"),
-        ({"environment": {"RAY_AUTH_TOKEN_PATH": "/x"}}, Level.PROBLEM, "ray auth", "no file"),
-        ({"environment": {"RAY_ADDRESS": "ray://h:1"}}, Level.WARNING, "ray", "ray://h:1"),
+        ({"environment": {}}, Level.WARNING, "priority", "niceness 15"),
+        (
+            {"environment": {"RAY_AUTH_MODE": "disabled", **UNNICED}},
+            Level.WARNING,
+            "ray auth",
+            "run code",
+        ),
+        ({"environment": {"RAY_AUTH_MODE": "on", **UNNICED}}, Level.PROBLEM, "ray auth", "no mode"),
+        (
+            {"environment": {"RAY_AUTH_TOKEN_PATH": "/x", **UNNICED}},
+            Level.PROBLEM,
+            "ray auth",
+            "no file",
+        ),
+        (
+            {"environment": {"RAY_ADDRESS": "ray://h:1", **UNNICED}},
+            Level.WARNING,
+            "ray",
+            "ray://h:1",
+        ),
         (
             {"token_file": Path("/t"), "token_exposed": True},
             Level.WARNING,

@@ -9,6 +9,7 @@ from rayspec.routing.cost_model import LaneCost, PrefillTimes, StepPoint, StepTi
 from rayspec.routing.curves import Curves, Measured, lane_curve
 from rayspec.routing.overlap import Split
 from rayspec.routing.types import EngineProfile, Lane
+from tests.support.clock import Clock
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
 FIT = PrefillTimes(0.01, 0.001)
@@ -73,7 +74,7 @@ def test_a_wild_measurement_does_not_bend_the_whole_calibration() -> None:
 
 
 def test_a_curve_is_built_once_and_outlives_its_replicas() -> None:
-    curves = Curves()
+    curves = Curves(every_s=0)
     first = curves.update({P: (ONLINE,)})[P]
 
     assert curves.update({P: (pickle.loads(pickle.dumps(ONLINE)),)})[P] is first
@@ -156,3 +157,18 @@ def test_lanes_on_hardware_of_their_own_are_never_told_apart() -> None:
 
     assert Curves(None).update({P: (ONLINE,)}, never)[P].contended.steps is not None
     assert Curves(shared=True).update({P: (ONLINE,)})[P].contended is not None
+
+
+def test_what_is_known_already_is_refined_now_and_then_and_a_new_load_at_once() -> None:
+    clock = Clock()
+    curves = Curves(clock=clock, every_s=0.25)
+    first = curves.update({P: (ONLINE,)})[P]
+    moved = replace(ONLINE, steps=points(3.0, *(point.batch for point in ONLINE.steps)))
+
+    assert curves.update({P: (moved,)})[P] is first
+    clock.advance(0.25)
+    refined = curves.update({P: (moved,)})[P]
+    assert refined is not first
+
+    new = replace(moved, steps=(*moved.steps, StepPoint(64, 0, 100, 9.0)))
+    assert curves.update({P: (new,)})[P] is not refined

@@ -40,7 +40,8 @@ class Application:
                 # What the `serve` command runs; the command itself need not be on the path.
                 [sys.executable, "-m", "rayspec.planning.serve_run", "run", self._file],
                 cwd=ROOT,
-                env={**os.environ, **self._env, "PYTHONPATH": path},
+                # Never a cluster that somebody else left, or has, on this machine.
+                env={"RAY_ADDRESS": "local", **os.environ, **self._env, "PYTHONPATH": path},
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,

@@ -87,7 +87,7 @@ def _ingress(spec: IngressSpec, lanes: Mapping[Lane, Any], drafts: Sequence[Any]
         num_replicas=spec.num_replicas,
         max_ongoing_requests=spec.max_ongoing_requests,
         graceful_shutdown_timeout_s=_DRAIN_S,
-        ray_actor_options=_actor(spec.num_cpus, 0, {}),
+        ray_actor_options=_actor(spec.num_cpus, 0, {}, spec.resources),
     )
     application: Application = deployment.bind(spec, lanes, drafts)
     return application
@@ -97,11 +97,11 @@ def _actor(
     num_cpus: float,
     num_gpus: float,
     env: Mapping[str, str],
-    resources: Mapping[str, float] | None = None,
+    resources: Mapping[str, float],
 ) -> dict[str, Any]:
     return {
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
-        "resources": dict(resources or {}),
+        "resources": dict(resources),
         "runtime_env": {"env_vars": dict(env)},
     }

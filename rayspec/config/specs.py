@@ -118,6 +118,7 @@ class IngressSpec:
     policy: PolicySpec
     k_max: int = 0
     ui: bool = True
+    resources: Mapping[str, float] = field(default_factory=dict)
     class_rules: tuple[ClassRule, ...] = ()
 
 

@@ -115,7 +115,7 @@ def _ingress(spec: IngressSpec, lanes: Mapping[Lane, Any], drafts: Sequence[Any]
         max_ongoing_requests=spec.max_ongoing_requests,
         graceful_shutdown_timeout_s=spec.drain_timeout_s,
         graceful_shutdown_wait_loop_s=_DRAIN_LOOP_S,
-        ray_actor_options=_actor(spec.num_cpus, 0, {}),
+        ray_actor_options=_actor(spec.num_cpus, 0, {}, spec.resources),
     )
     application: Application = deployment.bind(spec, lanes, drafts)
     return application
@@ -125,11 +125,11 @@ def _actor(
     num_cpus: float,
     num_gpus: float,
     env: Mapping[str, str],
-    resources: Mapping[str, float] | None = None,
+    resources: Mapping[str, float],
 ) -> dict[str, Any]:
     return {
         "num_cpus": num_cpus,
         "num_gpus": num_gpus,
-        "resources": dict(resources or {}),
+        "resources": dict(resources),
         "runtime_env": {"env_vars": dict(env)},
     }

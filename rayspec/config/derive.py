@@ -243,6 +243,7 @@ def _ingress(config: AppConfig, device: Device) -> IngressSpec:
         policy=_policy(config, device),
         k_max=0 if config.speculative is None else config.speculative.num_speculative_tokens,
         ui=ingress.ui,
+        resources=dict(ingress.resources),
         class_rules=tuple(_rule(rule) for rule in config.routing.rules),
         telemetry=_telemetry(config),
     )

@@ -9,7 +9,7 @@ from pydantic import Field, model_validator
 from rayspec.config import foreign
 from rayspec.config.access import CorsConfig, KeysConfig, PathPattern
 from rayspec.config.drafts import DraftConfig, ModelDraftConfig
-from rayspec.config.fields import Count, Cpus, NonEmpty, Section
+from rayspec.config.fields import Count, Cpus, NonEmpty, Resources, Section
 from rayspec.config.lanes import PlainLaneConfig, SpeculativeLaneConfig
 from rayspec.config.placement import impossible
 from rayspec.config.routing import RoutingConfig
@@ -21,6 +21,11 @@ class IngressConfig(KeysConfig):
 
     num_replicas: Count = Field(1, description="HTTP servers.")
     num_cpus: Cpus = Field(0.1, description="CPU cores that Ray reserves for one; placement only.")
+    resources: Resources = Field(
+        default_factory=dict,
+        description="Ray resources that one takes, such as `{target: 0.01}`: it runs on a node that "
+        "has them. What is in flight there is lost with that node.",
+    )
     max_ongoing_requests: Count = Field(
         256, description="Requests that one HTTP server holds open together."
     )

@@ -168,6 +168,7 @@ class IngressSpec:
     cors: CorsSpec | None = None
     k_max: int = 0
     ui: bool = True
+    resources: Mapping[str, float] = field(default_factory=dict)
     class_rules: tuple[ClassRule, ...] = ()
     telemetry: TelemetrySpec = TelemetrySpec()
 

@@ -109,11 +109,12 @@ def test_lanes_and_draft_go_to_the_nodes_that_have_what_they_take() -> None:
         "speculative": {"resources": {"target": 1}},
         "plain": {},
         "draft": {"kind": "ngram", "resources": {"draft": 0.5}},
+        "ingress": {"resources": {"target": 0.01}},
     }
     ingress, lanes, (draft,) = parts(args)
 
     taken = [d.ray_actor_options.get("resources") for d in (*lanes.values(), draft, ingress)]
-    assert taken == [{"target": 1}, {}, {"draft": 0.5}, {}]
+    assert taken == [{"target": 1}, {}, {"draft": 0.5}, {"target": 0.01}]
 
 
 @pytest.mark.parametrize(

@@ -38,7 +38,7 @@ def test_a_script_is_one_and_uses_only_what_the_environment_file_sets(script: An
 def test_the_environment_file_names_what_is_there() -> None:
     values = environment()
     load(ROOT / values["APP"])
-    assert values["HEAD_RESOURCES"] == '{"target": 2}'
+    assert values["HEAD_RESOURCES"] == '{"target": 1}'
     assert values["RAY_AUTH_TOKEN_PATH"] == "/home/u/.ray/auth_token"
     assert "HF_TOKEN" not in values  # a secret is not to be committed by filling in a blank
 

@@ -112,8 +112,10 @@ def test_nodes_have_what_lanes_and_draft_take(resource: Any) -> None:
     # The value is a word of a shell's command line, and in it JSON.
     given = [json.loads(json.loads(group["rayStartParams"]["resources"])) for group in groups]
     engines = (app.speculative, app.plain)
-    assert given == [{"target": sum(each.resources["target"] for each in engines)}, {"draft": 1}]
-    assert app.draft.resources == {"draft": 1}
+    assert given == [{"target": 1}, {"draft": 1}]
+    for spec in (*engines, app.ingress):
+        assert spec.resources == {"target": 0.01}
+    assert app.draft.resources == {"draft": 0.01}
     gpus = [
         int(template["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"])
         for _, template in templates(resource)

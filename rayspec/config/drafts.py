@@ -15,8 +15,8 @@ class _Draft(Section):
     )
     resources: Resources = Field(
         default_factory=dict,
-        description="Ray resources that one draft takes, such as `{draft: 0.01}`: it runs on a node "
-        "that has them.",
+        description="Ray resources that one draft takes, such as `{draft: 0.01}`: it runs on a "
+        "node that has them.",
     )
     env: Env = Field(
         default_factory=dict, description="Environment variables of the draft's process."

@@ -58,8 +58,8 @@ class LaneConfig(Section):
     )
     resources: Resources = Field(
         default_factory=dict,
-        description="Ray resources that one engine takes, such as `{target: 0.01}`: it runs on a node "
-        "that has them.",
+        description="Ray resources that one engine takes, such as `{target: 0.01}`: it runs on a "
+        "node that has them.",
     )
     max_num_seqs: Count = Field(64, description="Sequences that one engine decodes together.")
     max_ongoing_requests: Count | None = Field(

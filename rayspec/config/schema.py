@@ -23,8 +23,8 @@ class IngressConfig(KeysConfig):
     num_cpus: Cpus = Field(0.1, description="CPU cores that Ray reserves for one; placement only.")
     resources: Resources = Field(
         default_factory=dict,
-        description="Ray resources that one takes, such as `{target: 0.01}`: it runs on a node that "
-        "has them. What is in flight there is lost with that node.",
+        description="Ray resources that one takes, such as `{target: 0.01}`: it runs on a node "
+        "that has them. What is in flight there is lost with that node.",
     )
     max_ongoing_requests: Count = Field(
         256, description="Requests that one HTTP server holds open together."

@@ -37,6 +37,12 @@ class Begin:
     headers: Headers
     snapshot: EngineSnapshot
 
+    @property
+    def streams(self) -> bool:
+        """Whether the answer is a stream of events."""
+        kind = next((v for k, v in self.headers if k.lower() == "content-type"), "")
+        return kind.startswith("text/event-stream")
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:

@@ -35,7 +35,6 @@ logger = logging.getLogger(__name__)
 
 # The ASGI server writes these itself.
 _HOP_HEADERS = frozenset({"content-length", "transfer-encoding", "connection", "date", "server"})
-_EVENT_STREAM = "text/event-stream"
 
 
 @dataclass(slots=True)
@@ -104,7 +103,7 @@ class Relay:
             try:
                 call = followed.outgoing(make_call(ticket.decision))
                 answer = await self._open(call, followed, ticket, view, started, whole, first_by)
-                if _is_stream(answer.begin):
+                if answer.begin.streams:
                     response: Response = StreamingResponse(
                         self._body(answer), status_code=answer.begin.status
                     )
@@ -137,7 +136,7 @@ class Relay:
                 raise LaneDown("the replica answered without a beginning")
             followed.began(begin)
             self._router.observe(begin.snapshot)
-            first = await self._next(items, first_by) if _is_stream(begin) else None
+            first = await self._next(items, first_by) if begin.streams else None
         except BaseException as error:
             self._settle(ticket, None)
             self._close(followed, error)
@@ -298,8 +297,3 @@ class Relay:
             response.headers["x-rayspec-predicted"] = decision.predicted
         label = self._class_label(decision.workload_class)
         self._metrics.requests.labels(decision.lane, label, str(answer.begin.status)).inc()
-
-
-def _is_stream(begin: Begin) -> bool:
-    content_type = next((v for k, v in begin.headers if k.lower() == "content-type"), "")
-    return content_type.startswith(_EVENT_STREAM)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import Mapping
 
 from rayspec.errors import RequestError, to_openai
 from rayspec.ingress.deadline import RequestTimeout
 from rayspec.ingress.lanes import LaneDown, LaneFull
+from rayspec.telemetry.cancelled import CANCELLED, DISCONNECTED
 
 __all__ = ["cause_of", "error_event"]
 
@@ -18,14 +18,14 @@ _CAUSES: Mapping[type[BaseException], str] = {
     LaneDown: "down",
     RequestTimeout: "timeout",
     # A stream that its client leaves is closed, another answer cancelled.
-    asyncio.CancelledError: "disconnected",
-    GeneratorExit: "disconnected",
+    **dict.fromkeys(CANCELLED, DISCONNECTED),
 }
 
 
 def cause_of(error: BaseException) -> str:
     """Return one word for what cut an answer off; safe as a label."""
-    return _CAUSES.get(type(error), "error")
+    # Ray raises what crossed from another process as an error that is also one of its own.
+    return next((word for kind, word in _CAUSES.items() if isinstance(error, kind)), "error")
 
 
 def error_event(error: RequestError) -> bytes:

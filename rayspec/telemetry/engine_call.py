@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Iterable
 from dataclasses import replace
@@ -16,6 +15,7 @@ from opentelemetry.trace import SpanKind, Status, StatusCode
 from rayspec.engine.messages import Call, Generation
 from rayspec.routing.types import Lane
 from rayspec.telemetry import attributes, spans
+from rayspec.telemetry.cancelled import CANCELLED, DISCONNECTED
 
 __all__ = ["EngineCall"]
 
@@ -74,8 +74,8 @@ class EngineCall:
     ) -> None:
         ended = "whole"
         if kind is not None:
-            left = issubclass(kind, asyncio.CancelledError | GeneratorExit)
-            ended = "disconnected" if left else kind.__name__
+            left = issubclass(kind, CANCELLED)
+            ended = DISCONNECTED if left else kind.__name__
             self._span.set_attribute("error.type", ended)
             self._span.set_status(Status(StatusCode.ERROR, ended if left else str(error)))
         self._span.end()

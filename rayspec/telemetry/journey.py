@@ -14,6 +14,7 @@ from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode
 
 from rayspec.routing.types import Decision, Lane
 from rayspec.telemetry import attributes, spans
+from rayspec.telemetry.cancelled import DISCONNECTED
 from rayspec.telemetry.lane_call import LaneCall
 from rayspec.telemetry.metrics import IngressMetrics
 
@@ -151,7 +152,7 @@ class Journey:
         fields: dict[str, Any] = {
             "request_id": self._request_id or None,
             "path": self._path,
-            "status": _CLIENT_GONE if failure == "disconnected" else status,
+            "status": _CLIENT_GONE if failure == DISCONNECTED else status,
             "ended": failure or "whole",
         }
         if call is not None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from opentelemetry import trace
 
 from rayspec.telemetry import journey
+from rayspec.telemetry.cancelled import CANCELLED, DISCONNECTED
 from rayspec.telemetry.journey import Journey
 
 __all__ = ["RequestTelemetry"]
@@ -52,12 +52,12 @@ class RequestTelemetry:
         with trace.use_span(followed.span, record_exception=False, set_status_on_exception=False):
             try:
                 await self._app(scope, receive, watch)
-            except asyncio.CancelledError:
-                followed.close(status, None if whole else "disconnected")
+            except CANCELLED:
+                followed.close(status, None if whole else DISCONNECTED)
                 raise
             except Exception as error:
                 # What Starlette makes of it has not passed here.
                 followed.close(status or 500, type(error).__name__)
                 raise
             # An application whose client left ends its answer in the middle, and returns.
-            followed.close(status, None if whole else "disconnected")
+            followed.close(status, None if whole else DISCONNECTED)

@@ -180,11 +180,11 @@ def test_a_request_leaves_a_line_in_ingress_and_replica(app: Application) -> Non
 
     app.wait_for(lambda: len(mine()) == 2, 20)
     lines = {line["deployment"]: line for line in mine()}
-    assert set(lines) == {"Ingress", "SpeculativeTarget"}
+    assert set(lines) == {"rayspec_Ingress", "rayspec_SpeculativeTarget"}
     for line in lines.values():
         assert (line["request_id"], line["trace_id"]) == (request_id, trace_id)
         assert (line["lane"], line["ended"]) == ("speculative", "whole")
         assert line["output_tokens"] > 0
-    told = lines["Ingress"]
+    told = lines["rayspec_Ingress"]
     assert {"workload_class", "reason", "ttft_s", "e2e_s", "acceptance", "status"} <= told.keys()
     assert "xylophone" not in str(lines)

@@ -12,6 +12,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
+from ray.exceptions import TaskCancelledError
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
@@ -181,6 +182,16 @@ async def test_an_unexpected_error_is_one(exported: InMemorySpanExporter) -> Non
     assert root.attributes is not None
     assert root.attributes["error.type"] == "ValueError"
     assert root.attributes["http.response.status_code"] == 500
+
+
+async def test_a_client_that_left_while_ray_was_awaited_is_no_error_of_ours(
+    exported: InMemorySpanExporter,
+) -> None:
+    await Served([TaskCancelledError()]).ask()
+    for name in ("POST /v1/completions", "text_completion m"):
+        (span,) = by_name(exported)[name]
+        assert span.attributes is not None
+        assert span.attributes["error.type"] == "disconnected"
 
 
 async def test_a_lane_lost_in_the_middle_is_an_error(exported: InMemorySpanExporter) -> None:

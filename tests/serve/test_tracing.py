@@ -174,7 +174,7 @@ def test_a_request_leaves_a_line_in_ingress_and_replica(app: Application) -> Non
     assert ask(trace_id, "on", request_id).headers["x-request-id"] == request_id
 
     def mine() -> list[dict[str, Any]]:
-        printed = re.findall(r"\{.*\}", app.tail())
+        printed = re.findall(r"\{.*\}", app.printed())
         found = [json.loads(line) for line in printed if request_id in line]
         return [line for line in found if "output_tokens" in line]
 

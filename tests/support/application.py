@@ -85,7 +85,11 @@ class Application:
 
     def tail(self) -> str:
         """Return the end of what the application printed."""
-        return self._log.read_text(errors="replace")[-8000:]
+        return self.printed()[-8000:]
+
+    def printed(self) -> str:
+        """Return all that the application printed."""
+        return self._log.read_text(errors="replace")
 
     def health(self) -> dict[str, Any] | None:
         """Return the lanes' state once one can answer."""

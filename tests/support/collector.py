@@ -114,14 +114,20 @@ class Collector:
         lines = self._spans.read_text().split("\n")[:-1]
         return [Span(**json.loads(line)) for line in lines]
 
-    def trace(self, trace_id: str, *names: str, timeout_s: float = 20) -> Trace:
-        """Return the trace once it has spans with all of `names`."""
+    def trace(
+        self, trace_id: str, *names: str, under: str | None = None, timeout_s: float = 20
+    ) -> Trace:
+        """Return the trace once it has spans with all of `names`, and all are below `under`.
+
+        Every process exports its spans by itself, so that those above may come last.
+        """
         deadline = time.monotonic() + timeout_s
         while True:
             trace = Trace([span for span in self.spans() if span.trace_id == trace_id])
             missing = set(names) - {span.name for span in trace.spans}
-            if not missing:
+            tops = {span.parent_id for span in trace.roots()}
+            if not missing and (under is None or tops == {under}):
                 return trace
             if time.monotonic() > deadline:
-                raise AssertionError(f"no span {missing} in\n{trace}")
+                raise AssertionError(f"no span {missing}, tops under {tops} in\n{trace}")
             time.sleep(0.1)

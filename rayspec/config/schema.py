@@ -59,8 +59,9 @@ class IngressConfig(KeysConfig):
         "they began; by default a little more than `request_timeout_s`, so that nothing is cut.",
     )
     open_paths: list[PathPattern] = Field(
-        ["/health", "/metrics"],
-        description="Paths that need no key, where there are keys; `*` stands for anything.",
+        ["/health", "/metrics", "/ui"],
+        description="Paths that need no key, where there are keys; `*` stands for anything. The "
+        "page at `/ui` has nothing to hide: it asks for a key to read `/ui/state`.",
     )
     cors: CorsConfig | None = Field(
         None, description="Web pages of other origins that may ask; by default none."

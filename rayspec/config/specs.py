@@ -164,7 +164,7 @@ class IngressSpec:
     first_token_timeout_s: float | None = None
     drain_timeout_s: float = 600.0
     api_keys: tuple[ApiKey, ...] = ()
-    open_paths: tuple[str, ...] = ("/health", "/metrics")
+    open_paths: tuple[str, ...] = ("/health", "/metrics", "/ui")
     cors: CorsSpec | None = None
     k_max: int = 0
     ui: bool = True

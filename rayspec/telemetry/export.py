@@ -22,7 +22,7 @@ _GROUP = "opentelemetry_traces_exporter"
 # Serve's tracer, and the methods of our deployments that requests go through. Read at Ray 2.60.0.
 _SERVE_SCOPE = "ray.serve._private.tracing_utils"
 _INGRESS, _LANE = "__call__", "handle"
-_NO_REQUESTS = frozenset({"/health", "/metrics"})
+_NO_REQUESTS = frozenset({"/health", "/metrics", "/ui", "/ui/state"})
 
 
 def check() -> None:

@@ -82,11 +82,12 @@ class Shard:
 
 @dataclass(frozen=True, slots=True)
 class _Workspace:
-    """Where the kernels keep what they know, as addresses into one allocation."""
+    """Where the kernels keep what they know, as `addresses` into one allocation.
 
-    addresses: tuple[
-        int, ...
-    ]  # rows, verdicts, named_ids, named_q, requests_done, rows_done, stats
+    They are those of rows, verdicts, named_ids, named_q, requests_done, rows_done and stats.
+    """
+
+    addresses: tuple[int, ...]
     holder: torch.Tensor
 
     @classmethod

@@ -38,10 +38,11 @@ def test_drafts_follow_whatever_was_accepted(accepted: int) -> None:
     rig.close()
 
 
+@pytest.mark.parametrize("widest", [2, 32])
 @pytest.mark.parametrize("seed", range(6))
-def test_random_schedules_of_two_targets(seed: int) -> None:
+def test_random_schedules_of_two_targets(seed: int, widest: int) -> None:
     chance = random.Random(seed)
-    rig = Rig("cuda:0", blocks=40 if seed % 2 else None)
+    rig = Rig("cuda:0", blocks=40 if seed % 2 else None, widest=widest)
     one, two = rig.target(), rig.target(slots=3)
     drafted = sum(
         random_run(rig, target, chance, steps=60, patient_every=2)

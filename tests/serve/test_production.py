@@ -101,6 +101,10 @@ def test_keys_change_without_a_restart(app: Application) -> None:
         assert models(authorization="Bearer wrong").json()["error"]["code"] == "invalid_api_key"
         assert models(**auth).status_code == 200
         assert app.health() is not None
+        # The page is shown to everyone, and asks for a key to be filled.
+        assert httpx.get(f"{BASE_URL}/ui", timeout=30).status_code == 200
+        assert httpx.get(f"{BASE_URL}/ui/state", timeout=30).status_code == 401
+        assert httpx.get(f"{BASE_URL}/ui/state", headers=auth, timeout=30).status_code == 200
         assert httpx.get(f"{BASE_URL}/openapi.json", headers=auth).json()["components"][
             "securitySchemes"
         ]

@@ -27,7 +27,8 @@ __all__ = ["CatchUps", "choose"]
 logger = logging.getLogger(__name__)
 
 # Sequences of one launch: more would keep the next round waiting for longer than a step.
-_BUCKETS: Final = (1, 4, 16)
+_MOST: Final = 16
+_BUCKETS: Final = (1, 4, _MOST)
 _TABLE_CHUNK: Final = 256
 
 
@@ -37,23 +38,18 @@ def choose(rows: Iterable[Row], under_way: int) -> tuple[list[Row], int]:
     `under_way` is how many tokens a row may have got that nobody has told the host of. The width
     is 0 if there are no such rows.
     """
-    fits: dict[int, list[Row]] = {}
-    for row in sorted(filter(_is_due, rows), key=lambda row: row.gap):
-        width = row.width_for(row.gap + under_way)
-        if width:
-            fits.setdefault(width, []).append(row)
-    if not fits:
-        return [], 0
-    width = max(fits)
-    # Those that a narrower one would do for come along where they are long enough.
-    chosen = [row for group in fits.values() for row in group if row.length >= width]
-    return chosen[: _BUCKETS[-1]], width
+    due = [(row, row.width_for(row.gap + under_way)) for row in rows if _is_due(row)]
+    nearest = sorted((pair for pair in due if pair[1]), key=lambda pair: pair[0].gap)[:_MOST]
+    width = max((width for _, width in nearest), default=0)
+    # Those too short for the widest of them have the next launch.
+    return [row for row, _ in nearest if row.length >= width], width
 
 
 def _is_due(row: Row) -> bool:
     # Without a wish for drafts a row is kept within reach, not up to date.
-    least = 1 if row.owner.k_want and row.sequence.k else row.reach // 2
-    return row.behind and row.gap >= least and row.length <= min(row.limit, row.owner.max_len)
+    asked = row.owner.k_want and row.sequence.k
+    fits = row.length <= min(row.limit, row.owner.max_len)
+    return row.behind and fits and bool(asked or row.gap >= row.reach // 2)
 
 
 class CatchUps:
@@ -64,9 +60,7 @@ class CatchUps:
         self._model = model
         self._state = state
         self._widths = spec.widths(model)
-        self._buckets = [size for size in _BUCKETS if size < spec.rows]
-        self._buckets.append(min(spec.rows, _BUCKETS[-1]))
-        self._buckets = sorted(set(self._buckets))
+        self._buckets = sorted({min(size, spec.rows) for size in _BUCKETS})
         most = self._buckets[-1]
         self._rows = torch.full((most,), -1, dtype=torch.int32, device=model.device)
         self._staging = Staging(8 * most, model.device)

@@ -268,25 +268,10 @@ class RoundsEngine:
 
     def stats(self) -> RoundStats:
         """Return the counters now, and what is in use; from any thread."""
-        counters = self.counters
         if self._model is None:
             return RoundStats()
         seats, pool = self._seats, self._seats.pool
-        return RoundStats(
-            round_ewma_us=counters.round.ewma_us,
-            round_p50_us=counters.round.percentile(0.5),
-            round_p99_us=counters.round.percentile(0.99),
-            round_sum_us=counters.round.total_us,
-            rounds_drafted=counters.round.count,
-            step_ewma_us=counters.step.ewma_us,
-            step_p50_us=counters.step.percentile(0.5),
-            launch_p50_us=counters.launch.percentile(0.5),
-            launch_p99_us=counters.launch.percentile(0.99),
-            rounds_ahead=counters.ahead,
-            rows_not_ready=counters.rows_not_ready,
-            catch_ups=counters.catch_ups,
-            prefill_pieces=counters.pieces,
-            prefill_failures=counters.failures,
+        return self.counters.stats(
             rows_used=len(seats),
             rows_waiting=seats.waiting,
             blocks_used=pool.used,

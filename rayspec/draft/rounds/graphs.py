@@ -22,7 +22,7 @@ from rayspec.draft.rounds.sampling import (
     partial_largest,
     partial_top,
 )
-from rayspec.draft.rounds.spec import RoundsSpec
+from rayspec.draft.rounds.spec import STRIDE, RoundsSpec
 from rayspec.draft.rounds.state import SlotState
 from rayspec.draft.vllm_model.base import DecodePlan, DraftModel
 
@@ -74,7 +74,7 @@ class RoundGraphs:
         idle = torch.zeros(8, dtype=torch.int32, device=self._model.device)
         self.order[Order.FRAME], self.order[Order.WIDTH] = idle.data_ptr(), len(idle)
         for bucket in reversed(self._spec.buckets):
-            self._plans[bucket] = self._model.plan(bucket, 2), self._model.plan(bucket, 1)
+            self._plans[bucket] = self._model.plan(bucket, STRIDE), self._model.plan(bucket, 1)
             self._warm_up(bucket, stream)
             for k in reversed(self._spec.tiers):
                 self._launches[bucket, k] = self._launch(bucket, k, pool, stream)

@@ -13,7 +13,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[3]
 
 
-@pytest.mark.parametrize("name", ["interpreted_rounds.py", "interpreted_sampling.py"])
+@pytest.mark.parametrize(
+    "name", ["interpreted_rounds.py", "interpreted_catch_up.py", "interpreted_sampling.py"]
+)
 def test_interpreted(name: str) -> None:
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", str(HERE / name)]
     run = subprocess.run(

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from rayspec.config import load
+from rayspec.priority import NICENESS
 from tests.support.application import ROOT
 
 CLUSTER = ROOT / "cluster"
@@ -41,6 +42,11 @@ def test_the_environment_file_names_what_is_there() -> None:
     assert values["HEAD_RESOURCES"] == '{"target": 1}'
     assert values["RAY_AUTH_TOKEN_PATH"] == "/home/u/.ray/auth_token"
     assert "HF_TOKEN" not in values  # a secret is not to be committed by filling in a blank
+
+
+def test_ray_starts_what_serves_at_the_priority_of_any_other_process() -> None:
+    assert environment()[NICENESS] == "0"
+    assert f" {NICENESS}=0 " in (CLUSTER / "Dockerfile").read_text()
 
 
 def test_the_image_is_not_run_by_root_and_has_the_lock() -> None:

@@ -37,7 +37,11 @@ FIGURES = ("tpot_ms", "step_ms", "tokens_per_step")
 
 
 def main() -> int:
-    own = argparse.ArgumentParser(add_help=False)
+    own = argparse.ArgumentParser(
+        description=__doc__,
+        epilog="All other options: python load_tests/bench_engine.py --help",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     own.add_argument("--top-p", type=float, default=0.9)
     mine, rest = own.parse_known_args()
     defaults = ["--temperature", "1"] if "--tiny" in rest else DEFAULTS

@@ -44,7 +44,8 @@ def tiny(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_tiny(tmp_path_factory.mktemp("tiny"), smollm2)
 
 
-@pytest.fixture(scope="session")
+# Not for the session: an engine that nobody asks still takes processor time from other tests.
+@pytest.fixture(scope="package")
 def host() -> Iterator[EngineHost]:
     host = EngineHost()
     yield host

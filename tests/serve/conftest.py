@@ -14,13 +14,14 @@ from tests.support.collector import Collector
 pytestmark = pytest.mark.e2e
 
 
-@pytest.fixture(scope="session")
+# Not for the session: engines that nobody asks still take processor time from other tests.
+@pytest.fixture(scope="package")
 def collector(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collector]:
     with Collector(tmp_path_factory.mktemp("collector")) as collector:
         yield collector
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def app(tmp_path_factory: pytest.TempPathFactory, collector: Collector) -> Iterator[Application]:
     folder = tmp_path_factory.mktemp("serve")
     config = yaml.safe_load((ROOT / "deployments" / "app.yaml").read_text())

@@ -17,7 +17,7 @@ import pytest
 
 from rayspec.ingress.keys import digest, new_key
 from tests.support.application import BASE_URL, Application
-from tests.support.traffic import URL, Traffic, body
+from tests.support.traffic import URL, Traffic, body, clients
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
 
@@ -139,12 +139,12 @@ def test_a_body_that_does_not_come_is_a_408(changed: Application) -> None:
 
 def test_what_is_not_answered_in_time_leaves_the_engine(changed: Application) -> None:
     def whole() -> httpx.Response:
-        return httpx.post(URL, json=body(1900, "off"), timeout=120)
+        return client.post(URL, json=body(1900, "off"))
 
     def stream(_: int) -> httpx.Response:
-        return httpx.post(URL, json=body(1900, "on", stream=True), timeout=120)
+        return client.post(URL, json=body(1900, "on", stream=True))
 
-    with ThreadPoolExecutor(SEATS + 5) as pool:
+    with clients() as client, ThreadPoolExecutor(SEATS + 5) as pool:
         one = pool.submit(whole)
         streams = list(pool.map(stream, range(SEATS + 4)))
     assert one.result().status_code == 504
@@ -152,7 +152,7 @@ def test_what_is_not_answered_in_time_leaves_the_engine(changed: Application) ->
     # Those that found no seat were told before anything else; the others had begun.
     late = [answer for answer in streams if answer.status_code == 504]
     begun = [answer for answer in streams if answer.status_code == 200]
-    assert len(late) >= 4
+    assert len(late) >= 4, streams
     assert begun
     assert len(late) + len(begun) == len(streams)
     assert all("no token within 10 seconds" in a.json()["error"]["message"] for a in late)
@@ -173,9 +173,9 @@ def test_engines_come_and_go_with_the_load(changed: Application) -> None:
     def user(_: int) -> None:
         # Too long to end in time: a client that the busy machine delays leaves no gap in the load.
         while not stop.is_set():
-            httpx.post(URL, json=body(1900, "off"), timeout=120)
+            client.post(URL, json=body(1900, "off"))
 
-    with ThreadPoolExecutor(12) as pool:
+    with clients() as client, ThreadPoolExecutor(12) as pool:
         users = [pool.submit(user, number) for number in range(12)]
         try:
             changed.wait_for(lambda: engines() == ["RUNNING", "RUNNING"], 200)

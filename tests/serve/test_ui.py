@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -26,7 +25,7 @@ def served(app: Application) -> Iterator[None]:
         yield
 
 
-def test_the_page_shows_what_happens(tmp_path: Path) -> None:
+def test_the_page_shows_what_happens() -> None:
     complaints, asked = list[str](), list[str]()
     with chromium() as browser, looking(browser, complaints=complaints) as page:
         page.on("request", lambda request: asked.append(request.url))
@@ -47,13 +46,13 @@ def test_the_page_shows_what_happens(tmp_path: Path) -> None:
         shown = page.inner_text("main")
         assert not any(word in shown for word in ("NaN", "undefined", "Infinity", "null"))
         assert not any(text[:30] in shown for text in TEXTS.values())
-        keep(page, tmp_path, "light")
+        keep(page, "light")
         for width, scheme in ((1280, "dark"), (390, "light")):
             with looking(browser, width=width, scheme=scheme, complaints=complaints) as other:  # type: ignore[arg-type]
                 other.goto(f"{BASE_URL}/ui")
                 expect(other.locator("#status")).to_have_text("live")
                 assert other.evaluate("document.documentElement.scrollWidth") <= width
-                keep(other, tmp_path, f"{scheme}-{width}")
+                keep(other, f"{scheme}-{width}")
     assert complaints == []
     assert all(url.startswith((f"{BASE_URL}/ui", "data:")) for url in asked)
 

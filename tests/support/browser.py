@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 __all__ = ["chromium", "keep", "looking"]
 
@@ -33,6 +33,7 @@ def chromium() -> Iterator[Browser]:
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, _NAMES)), None)
     if path is None:
         pytest.skip("needs Chromium: install Debian's package chromium, or set CHROMIUM")
+    expect.set_options(timeout=30_000)  # beside engines a browser has little of the processor
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=list(_QUIET))
         try:
@@ -66,8 +67,8 @@ def looking(
         context.close()
 
 
-def keep(page: Page, folder: Path, name: str) -> None:
-    """Take a screenshot of the whole page, into RAYSPEC_SCREENSHOTS if that is set."""
-    where = Path(os.environ.get("RAYSPEC_SCREENSHOTS") or folder)
-    where.mkdir(parents=True, exist_ok=True)
-    page.screenshot(path=where / f"{name}.png", full_page=True)
+def keep(page: Page, name: str) -> None:
+    """Take a screenshot of the whole page into the folder RAYSPEC_SCREENSHOTS, if that is set."""
+    if folder := os.environ.get("RAYSPEC_SCREENSHOTS"):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True, timeout=120_000)

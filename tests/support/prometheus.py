@@ -25,7 +25,7 @@ _START_TIMEOUT_S = 30.0
 
 
 class Prometheus:
-    """`prometheus` with the shipped configuration, every second and at another target.
+    """`prometheus` with the shipped configuration, every two seconds and at another target.
 
     Skips the test where there is no Prometheus.
     """
@@ -35,7 +35,7 @@ class Prometheus:
         if binary is None:
             pytest.skip("needs Prometheus: install Debian's package prometheus")
         shipped = yaml.safe_load(CONFIGURATION.read_text())
-        shipped["global"]["scrape_interval"] = "1s"
+        shipped["global"]["scrape_interval"] = "2s"
         (job,) = shipped["scrape_configs"]
         job["static_configs"] = [{"targets": [target]}]
         file = folder / "prometheus.yaml"

@@ -29,14 +29,21 @@ def body(tokens: int, speculation: str = "auto", **more: Any) -> dict[str, Any]:
     } | more
 
 
-def failure(request: dict[str, Any]) -> str | None:
+def clients() -> httpx.Client:
+    """Return what asks for many clients: each request has a connection of its own."""
+    # One for all: making one takes a processor longer than the requests that it is for.
+    limits = httpx.Limits(max_connections=None, max_keepalive_connections=0)
+    return httpx.Client(timeout=_JOIN_S, limits=limits)
+
+
+def failure(client: httpx.Client, request: dict[str, Any]) -> str | None:
     """Ask; return what was wrong with the answer."""
     try:
         if not request.get("stream"):
-            response = httpx.post(URL, json=request, timeout=_JOIN_S)
+            response = client.post(URL, json=request)
             tokens = response.json()["usage"]["completion_tokens"] if response.is_success else 0
             return None if tokens == request["max_tokens"] else f"{response}: {response.text}"
-        with httpx.stream("POST", URL, json=request, timeout=_JOIN_S) as response:
+        with client.stream("POST", URL, json=request) as response:
             events = [line[6:] for line in response.iter_lines() if line.startswith("data: ")]
         finishes = [
             choice["finish_reason"]
@@ -57,6 +64,7 @@ class Traffic:
         self.answered: Counter[str] = Counter()
         self.failures: list[str] = []
         self._stop = threading.Event()
+        self._client = clients()
         self._threads = [threading.Thread(target=self._user, args=(user,)) for user in range(users)]
         self._threads += [
             threading.Thread(target=self._ask, args=("long", body(long_tokens, lane, stream=True)))
@@ -74,6 +82,7 @@ class Traffic:
         self._stop.set()
         for thread in self._threads:
             thread.join(_JOIN_S)
+        self._client.close()
 
     def _user(self, number: int) -> None:
         for turn in itertools.count(number):
@@ -83,7 +92,7 @@ class Traffic:
             self._ask("short", body(tokens, lane, stream=turn % 2 == 0))
 
     def _ask(self, kind: str, request: dict[str, Any]) -> None:
-        wrong = failure(request)
+        wrong = failure(self._client, request)
         if wrong is None:
             self.answered[kind] += 1
         else:

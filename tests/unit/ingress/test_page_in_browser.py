@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Page, Route, expect
 
 from rayspec.ingress import page as served
 from rayspec.routing import Lane
-from tests.support.browser import chromium, looking
+from tests.support.browser import chromium, keep, looking
 from tests.unit.ingress.test_overview import Bench
 
 URL = "http://rayspec.test"
@@ -38,6 +38,34 @@ def busy() -> dict[str, Any]:
         bench.serve(name)
         bench.clock.now += 10
     return document(bench)
+
+
+def lengthy() -> dict[str, Any]:
+    """Return a document in which whatever has no bound is long."""
+    state, name = busy(), "questions_of_our_customers"
+    state["model"] = "organisation/a-model-with-a-name-that-goes-on-for-a-while-instruct"
+    reason = "faster speculative 12314+1225ms < plain 167600ms at measured acceptance 0.99"
+    ended = {
+        "finished": True,
+        "seconds": 754.3,
+        "output_tokens": 123456,
+        "drafted": 9,
+        "accepted": 9,
+    }
+    for told in state["decisions"]:
+        told |= ended | {"lane": "speculative", "k": 16, "reason": reason, "workload_class": name}
+    state["decisions"][0]["finished"] = False
+    state["classes"] = [state["classes"][0] | {"name": name, "predicted": False}]
+    state["history"]["classes"] = {name: state["history"]["classes"]["chat"]}
+    state["crossover"] = [state["crossover"][0] | {"name": name}]
+    counts = dict.fromkeys(("sent", "received", "misses", "skipped", "deaths", "attaches"), 9999999)
+    link = counts | {"rtt_ewma_us": 123456, "draft_ewma_us": 99999, "down_reason": "/a/path" * 20}
+    state["links"][0] |= {
+        "drafted_per_pos": [12345] * 16,
+        "accepted_per_pos": [12000] * 16,
+        "shards": [{"state": "detached", "live": 1, "link": link}] * 3,
+    }
+    return state
 
 
 def show(page: Page, answer: Answer) -> None:
@@ -155,13 +183,14 @@ def test_charts_tell_what_is_under_the_pointer(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_it_fits_every_width(browser: Browser, width: int, scheme: Any) -> None:
+@pytest.mark.parametrize(("scheme", "told"), [("light", busy), ("dark", busy), ("light", lengthy)])
+def test_it_fits_every_width(browser: Browser, width: int, scheme: Any, told: Any) -> None:
     complaints: list[str] = []
     with looking(browser, width=width, scheme=scheme, complaints=complaints) as page:
-        show(page, saying(busy()))
+        show(page, saying(told()))
         expect(page.locator("#status")).to_have_text("live")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+        keep(page, f"{told.__name__}-{width}-{scheme}")
         dark = page.evaluate("getComputedStyle(document.body).backgroundColor")
         assert (dark == "rgb(16, 19, 24)") == (scheme == "dark")
     assert complaints == []

@@ -13,14 +13,16 @@ import logging
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from rayspec.engine.messages import Begin, Call, End
 from rayspec.errors import Overloaded, RequestError, Unavailable
 from rayspec.ingress.deadline import Deadline, RequestTimeout, deadlines
 from rayspec.ingress.endings import cause_of, error_event
 from rayspec.ingress.lanes import LaneClient, LaneDown, LaneFull
+from rayspec.ingress.streaming import RelayedStream
 from rayspec.routing import Decision, Lane, Outcome, RequestView, Router, Rule, Speculation, Ticket
 from rayspec.telemetry import journey
 from rayspec.telemetry.decisions import DecisionLog
@@ -104,8 +106,8 @@ class Relay:
                 call = followed.outgoing(make_call(ticket.decision))
                 answer = await self._open(call, followed, ticket, view, started, whole, first_by)
                 if answer.begin.streams:
-                    response: Response = StreamingResponse(
-                        self._body(answer), status_code=answer.begin.status
+                    response: Response = RelayedStream(
+                        self._body(answer), answer.begin.status, partial(self._unread, answer)
                     )
                 else:
                     # Nothing has reached the client yet: a replica that dies now costs only time.
@@ -204,6 +206,12 @@ class Relay:
             yield error_event(failure)
         except RequestTimeout as error:
             yield error_event(error)
+
+    async def _unread(self, answer: _Answer) -> None:
+        """Settle a stream whose client left before any of it was sent."""
+        self._settle(answer.ticket, None)
+        self._close(answer.call, asyncio.CancelledError())
+        await answer.items.aclose()
 
     def _spill(self, ticket: Ticket, error: LaneFull | LaneDown, stays_when_full: bool) -> Ticket:
         """Return the ticket for the other lane, or raise what the client is told."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -18,21 +19,29 @@ pytestmark = pytest.mark.e2e
 SERVED_S = 60.0
 
 
+@dataclass(frozen=True)
+class Scraped:
+    """A Prometheus, and from when to when, in seconds of the epoch, all of its rates are known."""
+
+    server: Prometheus
+    since: float
+    until: float
+
+
 @pytest.fixture(scope="module")
-def prometheus(
-    app: Application, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[tuple[Prometheus, float]]:
+def scraped(app: Application, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scraped]:
     folder: Path = tmp_path_factory.mktemp("prometheus")
-    with Prometheus(folder, BASE_URL.removeprefix("http://")) as server, both_lanes():
-        time.sleep(SERVED_S)
-        yield server, time.time() - 15
+    with Prometheus(folder, BASE_URL.removeprefix("http://")) as server:
+        with both_lanes():
+            time.sleep(SERVED_S)
+            until = time.time()
+        yield Scraped(server, until - 15, until)
 
 
-def test_the_application_is_scraped(prometheus: tuple[Prometheus, float]) -> None:
-    server, _ = prometheus
+def test_the_application_is_scraped(scraped: Scraped) -> None:
     deadline = time.monotonic() + 30  # on a busy machine a scrape now and then takes too long
     while True:
-        (target,) = server.ask("targets")["activeTargets"]
+        (target,) = scraped.server.ask("targets")["activeTargets"]
         if target["health"] == "up":
             break
         assert time.monotonic() < deadline, target["lastError"]
@@ -41,10 +50,9 @@ def test_the_application_is_scraped(prometheus: tuple[Prometheus, float]) -> Non
 
 
 @pytest.mark.parametrize(("panel", "query"), list(queries()))
-def test_every_query_has_data(prometheus: tuple[Prometheus, float], panel: str, query: str) -> None:
-    server, since = prometheus
+def test_every_query_has_data(scraped: Scraped, panel: str, query: str) -> None:
     asked = resolved(query, interval="20s", before="20s")
     if panel.startswith("annotation"):
-        server.ask("query", query=asked)  # is valid; nothing was lost
+        scraped.server.ask("query", query=asked)  # is valid; nothing was lost
     else:
-        assert server.points(asked, since) > 0, asked
+        assert scraped.server.points(asked, scraped.since, scraped.until) > 0, asked

@@ -22,6 +22,8 @@ pytestmark = pytest.mark.e2e
 def served(app: Application) -> Iterator[None]:
     with both_lanes():
         time.sleep(25)  # two intervals of the history and some more
+    # A browser needs what four busy users would not leave it on two cores.
+    with both_lanes(pause_s=3.0):
         yield
 
 

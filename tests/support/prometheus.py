@@ -80,9 +80,9 @@ class Prometheus:
             raise AssertionError(f"{parameters}: {answer['error']}")
         return answer["data"]
 
-    def points(self, query: str, since: float) -> int:
-        """Return how many finite values a query has from `since`, seconds of the epoch, to now."""
-        data = self.ask("query_range", query=query, start=since, end=time.time(), step=1)
+    def points(self, query: str, since: float, until: float) -> int:
+        """Return how many finite values a query has between two times, in seconds of the epoch."""
+        data = self.ask("query_range", query=query, start=since, end=until, step=1)
         values = (float(value) for series in data["result"] for _, value in series["values"])
         return sum(abs(value) < float("inf") for value in values)
 

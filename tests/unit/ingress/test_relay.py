@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Message
 
 from rayspec.engine.messages import Begin, Call, End, Generation
 from rayspec.errors import Overloaded, Unavailable
@@ -24,6 +27,7 @@ from rayspec.routing import (
 )
 from rayspec.routing.cost_model import PrefillTimes, StepPoint
 from rayspec.routing.types import Speculation
+from rayspec.telemetry.cancelled import DISCONNECTED
 from rayspec.telemetry.metrics import IngressMetrics
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
@@ -204,6 +208,24 @@ async def test_a_stream_that_its_client_leaves_is_settled() -> None:
     await chunks.aclose()
 
     bench.check_empty()
+
+
+@pytest.mark.parametrize("version", ["2.3", "2.4"])
+async def test_a_stream_that_its_client_left_before_it_began_is_settled(version: str) -> None:
+    bench = Bench(speculative=[answer(S, b"data: 1\n\n", b"data: 2\n\n", headers=SSE)])
+    response = await bench.ask(streams=True)
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        raise OSError("the client is gone")
+
+    with contextlib.suppress(ClientDisconnect):
+        await response({"type": "http", "asgi": {"spec_version": version}}, receive, send)
+    bench.check_empty()
+    unfinished = {"lane": S, "cause": DISCONNECTED}
+    assert bench.metrics.registry.get_sample_value("rayspec_unfinished_calls_total", unfinished) == 1
 
 
 async def test_a_request_that_is_cancelled_is_settled() -> None:

@@ -219,6 +219,7 @@ async def test_a_stream_that_its_client_left_before_it_began_is_settled(version:
         return {"type": "http.disconnect"}
 
     async def send(message: Message) -> None:
+        await asyncio.sleep(0)
         raise OSError("the client is gone")
 
     with contextlib.suppress(ClientDisconnect):

@@ -4,7 +4,8 @@
     python load_tests/staircase.py --json staircase.json --plot staircase.png
 
 At each step the three policies answer the same requests of all classes, one after another, in
-another order every round; figures are medians over the rounds. Always on makes all the drafts that
+another order every round; figures are medians over the rounds, and so are the ratios of each round,
+which are shown with their extremes. Always on makes all the drafts that
 the application is configured for; routed, the router chooses their number too. Exits with 1 if at
 any step the routed throughput or mean latency is worse than `--floor` of the better of the others.
 """
@@ -45,27 +46,35 @@ ROUTED, *OTHERS = POLICIES
 
 @dataclass(frozen=True)
 class Step:
-    """A load, and what each policy reached at it: medians over the rounds."""
+    """A load, and what each policy reached at it, round by round.
+
+    The policies of a round answer the same requests one after another, so they are compared within
+    their round: what a machine does over minutes is in all of them.
+    """
 
     users: int
-    tokens_per_s: Mapping[str, float]
-    latency_s: Mapping[str, float]
+    tokens_per_s: Mapping[str, Sequence[float]]
+    latency_s: Mapping[str, Sequence[float]]
     speculative_share: float
 
     @property
-    def throughput_ratio(self) -> float:
-        """Routed ÷ the better of the others."""
-        return self.tokens_per_s[ROUTED] / max(self.tokens_per_s[name] for name in OTHERS)
+    def throughputs(self) -> list[float]:
+        """Routed ÷ the better of the others, the one with the higher median, in each round."""
+        better = max(OTHERS, key=lambda name: statistics.median(self.tokens_per_s[name]))
+        pairs = zip(self.tokens_per_s[ROUTED], self.tokens_per_s[better], strict=True)
+        return [routed / other for routed, other in pairs]
 
     @property
-    def latency_ratio(self) -> float:
-        """The better of the others ÷ routed: as the other ratio, more than 1 is better."""
-        return min(self.latency_s[name] for name in OTHERS) / self.latency_s[ROUTED]
+    def latencies(self) -> list[float]:
+        """The better of the others ÷ routed: as the other ratios, more than 1 is better."""
+        better = min(OTHERS, key=lambda name: statistics.median(self.latency_s[name]))
+        pairs = zip(self.latency_s[ROUTED], self.latency_s[better], strict=True)
+        return [other / routed for routed, other in pairs]
 
     @property
     def worst(self) -> float:
-        """The ratio that decides."""
-        return min(self.throughput_ratio, self.latency_ratio)
+        """The ratio that decides: the lower of the two medians over the rounds."""
+        return min(statistics.median(self.throughputs), statistics.median(self.latencies))
 
 
 def order(number: int) -> list[str]:
@@ -79,14 +88,8 @@ def summarize(users: int, rounds: Mapping[str, Sequence[tuple[Sequence[Answer], 
     routed = [answer for answers, _ in rounds[ROUTED] for answer in answers]
     return Step(
         users,
-        {
-            name: statistics.median(throughput(answers, seconds) for answers, seconds in done)
-            for name, done in rounds.items()
-        },
-        {
-            name: statistics.median(mean_latency(answers) for answers, _ in done)
-            for name, done in rounds.items()
-        },
+        {name: [throughput(*done) for done in each] for name, each in rounds.items()},
+        {name: [mean_latency(answers) for answers, _ in each] for name, each in rounds.items()},
         sum(answer.lane == "speculative" for answer in routed) / len(routed),
     )
 
@@ -120,22 +123,26 @@ async def climb(client: Client, model: str, options: argparse.Namespace) -> list
 
 def report(steps: Sequence[Step], floor: float) -> int:
     """Print the table; return 1 if a step is under the floor."""
-    print(f"{'':6}{'tokens per second':^39}{'mean latency (s)':^39}")
+    heads = ("tokens per second", "mean latency (s)", "routed ÷ better (each round)")
+    print(" " * 6 + "".join(f"{head:^40}" for head in heads))
     names = "".join(f"{name:>13}" for name in POLICIES)
-    print(f"users {names}{names}   routed ÷ better: tokens  latency  speculated")
+    print(f"users {names}{names}{'tokens':>20}{'latency':>20}  speculated")
     for step in steps:
-        rates = "".join(f"{step.tokens_per_s[name]:13.1f}" for name in POLICIES)
-        waits = "".join(f"{step.latency_s[name]:13.2f}" for name in POLICIES)
-        print(
-            f"{step.users:5} {rates}{waits} {step.throughput_ratio:23.3f} {step.latency_ratio:8.3f}"
-            f" {step.speculative_share:11.0%}"
-        )
+        rates = "".join(f"{statistics.median(step.tokens_per_s[name]):13.1f}" for name in POLICIES)
+        waits = "".join(f"{statistics.median(step.latency_s[name]):13.2f}" for name in POLICIES)
+        ratios = "".join(f"{_spread(each):>20}" for each in (step.throughputs, step.latencies))
+        print(f"{step.users:5} {rates}{waits}{ratios} {step.speculative_share:11.0%}")
     under = [step for step in steps if step.worst < floor]
     for step in under:
         print(f"{step.users} users: routed reaches {step.worst:.3f}, less than {floor}")
     if not under:
         print(f"routed reaches at least {min(step.worst for step in steps):.3f} of the better one")
     return int(bool(under))
+
+
+def _spread(ratios: Sequence[float]) -> str:
+    """Return the median with the extremes."""
+    return f"{statistics.median(ratios):.3f} ({min(ratios):.2f}-{max(ratios):.2f})"
 
 
 def draw(steps: Sequence[Step], path: Path) -> None:
@@ -149,8 +156,10 @@ def draw(steps: Sequence[Step], path: Path) -> None:
     users = [step.users for step in steps]
     styles = {"routed": "o-", "always on": "s--", "always plain": "^:"}
     for name in POLICIES:
-        left.plot(users, [step.tokens_per_s[name] for step in steps], styles[name], label=name)
-        right.plot(users, [step.latency_s[name] for step in steps], styles[name], label=name)
+        rates = [statistics.median(step.tokens_per_s[name]) for step in steps]
+        waits = [statistics.median(step.latency_s[name]) for step in steps]
+        left.plot(users, rates, styles[name], label=name)
+        right.plot(users, waits, styles[name], label=name)
     left.set_ylabel("tokens per second")
     right.set_ylabel("mean latency (s)")
     for axes in (left, right):
@@ -189,7 +198,7 @@ async def run(options: argparse.Namespace) -> int:
             "options": settings,
             "steps": [
                 asdict(step)
-                | {"throughput_ratio": step.throughput_ratio, "latency_ratio": step.latency_ratio}
+                | {"throughput_ratios": step.throughputs, "latency_ratios": step.latencies}
                 for step in steps
             ],
         }

@@ -37,6 +37,8 @@ _ANSWERS_TOGETHER: Final = 4
 _SETTLE_STEPS: Final = 2.0
 _SETTLE_FAILED_S: Final = 0.5
 _BOOKKEEPING_S: Final = 0.5
+# An engine hands out a first token once it has drafted what may follow, if anything may.
+_FIRST_TOKENS: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +138,7 @@ class Meter:
         return sample_sum(await self._client.metrics(), _DRAFTED)
 
     async def _prefill(self, cell: PrefillCell) -> Result:
-        """Ask for one token after prompts of several lengths, one at a time."""
+        """Ask for first tokens after prompts of several lengths, one at a time."""
         if cell.lane not in self._warm:
             await self._first_token(cell.lane, cell.lengths[0])
             self._warm.add(cell.lane)
@@ -164,7 +166,8 @@ class Meter:
 
     async def _first_token(self, lane: Lane, length: int) -> float:
         (prompt,) = self._subject.pool.take(1, length)
-        return (await self._client.stream(self._decode(prompt, 1), lane=lane)).ttft_s
+        body = self._decode(prompt, _FIRST_TOKENS)
+        return (await self._client.stream(body, lane=lane)).ttft_s
 
     async def _mixed(self, cell: MixedCell) -> Result:
         """Ask for one token after prompts of several lengths, beside streams that decode."""

@@ -1,15 +1,25 @@
-"""The collector of the tests: starts `otlp_receiver` and reads the traces that it got."""
+"""The collector of the tests: rotel, an OpenTelemetry collector, and what it exports.
+
+The application sends to rotel over gRPC or HTTP; rotel exports by OTLP to `otlp_receiver`, which
+keeps the spans in a file, as a tracing backend would.
+"""
 
 from __future__ import annotations
 
+import importlib.resources
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
+
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 START_TIMEOUT_S = 30.0
@@ -29,7 +39,6 @@ class Span:
     end_ns: int
     status: int
     message: str
-    protocol: str
 
 
 @dataclass
@@ -73,38 +82,73 @@ class Trace:
 
 
 class Collector:
-    """A collector process in a folder."""
+    """A collector, and behind it a receiver that keeps what it exports; both work in a folder."""
 
     def __init__(self, folder: Path) -> None:
+        self._folder = folder
         self._spans = folder / "spans.jsonl"
-        self._ports = folder / "ports.json"
-        self._process: subprocess.Popen[bytes] | None = None
+        self._ports = {"grpc": free_port(), "http/protobuf": free_port()}
+        self._processes: list[subprocess.Popen[bytes]] = []
 
     def __enter__(self) -> Self:
-        self._spans.touch()
-        module = [sys.executable, "-m", "tests.support.otlp_receiver"]
-        self._process = subprocess.Popen(
-            [*module, "--spans", self._spans, "--ports", self._ports],
-            cwd=ROOT,
-            env=dict(os.environ, PYTHONPATH=str(ROOT)),
-        )
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while not self._ports.exists():
-            assert self._process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
+        try:
+            self._start(self._receive())
+        except BaseException:
+            self.__exit__()
+            raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._process.wait()
+        for process in reversed(self._processes):
+            process.terminate()
+        for process in self._processes:
+            process.wait(30)
+
+    def _receive(self) -> int:
+        """Start the receiver; returns its HTTP port."""
+        port = self._folder / "port"
+        self._spans.touch()
+        module = [sys.executable, "-m", "tests.support.otlp_receiver"]
+        environment = dict(os.environ, PYTHONPATH=str(ROOT))
+        command = [*module, "--spans", str(self._spans), "--port", str(port)]
+        receiver = subprocess.Popen(command, cwd=ROOT, env=environment)
+        self._processes.append(receiver)
+        self._await(receiver, port.exists)
+        return int(port.read_text())
+
+    def _start(self, backend: int) -> None:
+        """Start the collector, exporting to HTTP port `backend`, and wait until it listens."""
+        options = {
+            "--pid-file": self._folder / "rotel.pid",
+            "--log-file": self._folder / "rotel.log",
+            "--otlp-grpc-endpoint": f"127.0.0.1:{self._ports['grpc']}",
+            "--otlp-http-endpoint": f"127.0.0.1:{self._ports['http/protobuf']}",
+            "--exporter": "otlp",
+            "--otlp-exporter-endpoint": f"http://127.0.0.1:{backend}",
+            "--otlp-exporter-protocol": "http",
+            "--batch-timeout": "200ms",
+        }
+        words = [str(word) for option in options.items() for word in option]
+        agent = importlib.resources.files("rotel") / "rotel-agent"
+        with (self._folder / "rotel.out").open("wb") as printed:
+            collector = subprocess.Popen(
+                [str(agent), "start", *words], stdout=printed, stderr=subprocess.STDOUT
+            )
+        self._processes.append(collector)
+        for port in self._ports.values():
+            self._await(collector, partial(_listens, port))
+
+    def _await(self, process: subprocess.Popen[bytes], ready: Callable[[], bool]) -> None:
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while not ready():
+            assert process.poll() is None, process.args
+            assert time.monotonic() < deadline, process.args
+            time.sleep(0.05)
 
     def environment(self, protocol: str) -> dict[str, str]:
         """Return the standard variables that send traces here."""
-        port = json.loads(self._ports.read_text())[protocol]
         return {
-            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{port}",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{self._ports[protocol]}",
             "OTEL_EXPORTER_OTLP_PROTOCOL": protocol,
             "OTEL_BSP_SCHEDULE_DELAY": "200",
         }
@@ -113,6 +157,14 @@ class Collector:
         """Return all spans so far."""
         lines = self._spans.read_text().split("\n")[:-1]
         return [Span(**json.loads(line)) for line in lines]
+
+    def received(self, count: int, timeout_s: float = 20) -> list[Span]:
+        """Return all spans once there are `count`."""
+        deadline = time.monotonic() + timeout_s
+        while len(spans := self.spans()) < count:
+            assert time.monotonic() < deadline, spans
+            time.sleep(0.05)
+        return spans
 
     def trace(
         self, trace_id: str, *names: str, under: str | None = None, timeout_s: float = 20
@@ -131,3 +183,8 @@ class Collector:
             if time.monotonic() > deadline:
                 raise AssertionError(f"no span {missing}, tops under {tops} in\n{trace}")
             time.sleep(0.1)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as sock:
+        return sock.connect_ex(("127.0.0.1", port)) == 0

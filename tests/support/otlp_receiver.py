@@ -1,8 +1,4 @@
-"""A process that receives spans as an OTLP collector does, over HTTP and gRPC, into a file.
-
-The OpenTelemetry collector itself is a Go program that no package registry we use has. This speaks
-the same protocol, by OpenTelemetry's own message and service definitions.
-"""
+"""A process that keeps in a file the spans that a collector exports to it by OTLP over HTTP."""
 
 from __future__ import annotations
 
@@ -12,14 +8,11 @@ import json
 import signal
 import threading
 from collections.abc import Iterable
-from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as service
-from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc as rpc
 from opentelemetry.proto.common.v1 import common_pb2 as common
 
 
@@ -30,7 +23,7 @@ class Spans:
         self._file = path.open("a", buffering=1)
         self._lock = threading.Lock()
 
-    def add(self, request: service.ExportTraceServiceRequest, protocol: str) -> None:
+    def add(self, request: service.ExportTraceServiceRequest) -> None:
         lines = [
             {
                 "trace_id": span.trace_id.hex(),
@@ -45,7 +38,6 @@ class Spans:
                 "end_ns": span.end_time_unix_nano,
                 "status": span.status.code,
                 "message": span.status.message,
-                "protocol": protocol,
             }
             for resource in request.resource_spans
             for scope in resource.scope_spans
@@ -66,19 +58,6 @@ def _value(value: common.AnyValue) -> Any:
     return None if kind is None else getattr(value, kind)
 
 
-class TraceService(rpc.TraceServiceServicer):
-    """OTLP over gRPC."""
-
-    def __init__(self, spans: Spans) -> None:
-        self._spans = spans
-
-    def Export(
-        self, request: service.ExportTraceServiceRequest, context: grpc.ServicerContext
-    ) -> service.ExportTraceServiceResponse:
-        self._spans.add(request, "grpc")
-        return service.ExportTraceServiceResponse()
-
-
 def http_server(spans: Spans) -> ThreadingHTTPServer:
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -89,7 +68,7 @@ def http_server(spans: Spans) -> ThreadingHTTPServer:
                 body = gzip.decompress(body)
             found = self.path == "/v1/traces"
             if found:
-                spans.add(service.ExportTraceServiceRequest.FromString(body), "http")
+                spans.add(service.ExportTraceServiceRequest.FromString(body))
             self.send_response(200 if found else 404)
             self.send_header("content-type", "application/x-protobuf")
             self.send_header("content-length", "0")
@@ -104,20 +83,13 @@ def http_server(spans: Spans) -> ThreadingHTTPServer:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--spans", type=Path, required=True)
-    parser.add_argument("--ports", type=Path, required=True)
+    parser.add_argument("--port", type=Path, required=True, help="gets the port, once it listens")
     options = parser.parse_args()
-    spans = Spans(options.spans)
-    over_grpc = grpc.server(ThreadPoolExecutor(2))
-    rpc.add_TraceServiceServicer_to_server(  # type: ignore[no-untyped-call]
-        TraceService(spans), over_grpc
-    )
-    grpc_port = over_grpc.add_insecure_port("127.0.0.1:0")
-    over_grpc.start()
-    over_http = http_server(spans)
-    threading.Thread(target=over_http.serve_forever, daemon=True).start()
-    written = options.ports.with_suffix(".part")
-    written.write_text(json.dumps({"grpc": grpc_port, "http/protobuf": over_http.server_port}))
-    written.rename(options.ports)
+    server = http_server(Spans(options.spans))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    written = options.port.with_suffix(".part")
+    written.write_text(str(server.server_port))
+    written.rename(options.port)
     signal.sigwait({signal.SIGTERM, signal.SIGINT})
 
 

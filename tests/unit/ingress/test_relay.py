@@ -226,7 +226,9 @@ async def test_a_stream_that_its_client_left_before_it_began_is_settled(version:
         await response({"type": "http", "asgi": {"spec_version": version}}, receive, send)
     bench.check_empty()
     unfinished = {"lane": S, "cause": DISCONNECTED}
-    assert bench.metrics.registry.get_sample_value("rayspec_unfinished_calls_total", unfinished) == 1
+    assert (
+        bench.metrics.registry.get_sample_value("rayspec_unfinished_calls_total", unfinished) == 1
+    )
 
 
 async def test_a_request_that_is_cancelled_is_settled() -> None:

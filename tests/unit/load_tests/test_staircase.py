@@ -22,8 +22,9 @@ def answer(total_s: float, tokens: int = 10, lane: str = "plain") -> Answer:
 
 
 def step(routed: float, on: float, plain: float, users: int = 4) -> Step:
-    rates = dict(zip(POLICIES, (routed, on, plain), strict=True))
-    return Step(users, rates, {name: users * 10 / rate for name, rate in rates.items()}, 0.5)
+    rates = dict(zip(POLICIES, ([routed] * 3, [on] * 3, [plain] * 3), strict=True))
+    waits = {name: [users * 10 / rate for rate in each] for name, each in rates.items()}
+    return Step(users, rates, waits, 0.5)
 
 
 def test_every_policy_has_every_place_once() -> None:
@@ -32,16 +33,23 @@ def test_every_policy_has_every_place_once() -> None:
     assert order(0) == order(3) == list(POLICIES)
 
 
-def test_medians_over_the_rounds() -> None:
+def test_figures_of_all_rounds() -> None:
     rounds = {
         name: [([answer(1.0, lane=lane), answer(3.0)], seconds) for seconds in (2.0, 4.0, 100.0)]
         for name, lane in zip(POLICIES, ("speculative", "speculative", "plain"), strict=True)
     }
     found = summarize(2, rounds)
-    assert found.tokens_per_s == dict.fromkeys(POLICIES, 5.0)
-    assert found.latency_s == dict.fromkeys(POLICIES, 2.0)
+    assert found.tokens_per_s == {name: [10.0, 5.0, 0.2] for name in POLICIES}
+    assert found.latency_s == {name: [2.0] * 3 for name in POLICIES}
     assert found.speculative_share == 0.5
-    assert (found.throughput_ratio, found.latency_ratio) == (1.0, 1.0)
+    assert found.throughputs == found.latencies == [1.0] * 3
+
+
+def test_rounds_are_compared_within_themselves() -> None:
+    rates = {"routed": [9.0, 5.0, 3.0], "always on": [10.0, 5.0, 3.0], "always plain": [1.0] * 3}
+    found = Step(2, rates, {name: [1.0] * 3 for name in POLICIES}, 0.5)
+    assert found.throughputs == [0.9, 1.0, 1.0]
+    assert found.worst == 1.0  # though two rounds out of three were slower for all
 
 
 @pytest.mark.parametrize(
@@ -52,15 +60,15 @@ def test_routed_is_compared_with_the_better_one(
     routed: float, on: float, plain: float, ratio: float
 ) -> None:
     found = step(routed, on, plain)
-    assert found.throughput_ratio == pytest.approx(ratio)
-    assert found.latency_ratio == pytest.approx(ratio)
+    assert found.throughputs == pytest.approx([ratio] * 3)
+    assert found.latencies == pytest.approx([ratio] * 3)
     assert found.worst == pytest.approx(ratio)
 
 
 def test_slow_answers_are_no_better_than_few() -> None:
     even = step(10, 10, 10)
-    slow = Step(4, even.tokens_per_s, {**even.latency_s, "routed": 5.0}, 0.5)
-    assert slow.throughput_ratio == 1.0
+    slow = Step(4, even.tokens_per_s, {**even.latency_s, "routed": [5.0] * 3}, 0.5)
+    assert slow.throughputs == [1.0] * 3
     assert slow.worst == pytest.approx(0.8)
 
 

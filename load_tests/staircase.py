@@ -5,9 +5,9 @@
 
 At each step the three policies answer the same requests of all classes, one after another, in
 another order every round; figures are medians over the rounds, and so are the ratios of each round,
-which are shown with their extremes. Always on makes all the drafts that
-the application is configured for; routed, the router chooses their number too. Exits with 1 if at
-any step the routed throughput or mean latency is worse than `--floor` of the better of the others.
+which are shown with their extremes. Always on makes all the drafts that the application is
+configured for; routed, the router chooses their number too. Exits with 1 if at any step the routed
+throughput or mean latency is worse than `--floor` of the better of the others.
 """
 
 from __future__ import annotations

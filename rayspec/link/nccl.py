@@ -80,6 +80,7 @@ class NcclGroups:
         self._peer = 1 - rank
         self._lock = threading.Lock()  # an abort must not free what a call is using
         self._aborted = False
+        self._gone = threading.Event()  # every group is aborted
         self._store = store  # torch's groups hold it only as long as they need it
         torch.cuda.set_device(device)
         store.set_timeout(datetime.timedelta(seconds=timeout_s))
@@ -111,18 +112,20 @@ class NcclGroups:
         """
         times = [time.monotonic()]
         held = self._lock.acquire(timeout=_ABORT_GRACE_S)
-        try:
-            first, self._aborted = not self._aborted, True
-            if not first:
-                return
+        first, self._aborted = not self._aborted, True
+        if held:
+            # No call begins any more: NCCL takes half a second for each group of a dead peer, and
+            # whoever comes with a step meanwhile must hear at once that the groups are closed.
+            self._lock.release()
+        if not first:
+            self._gone.wait()
+            return
+        times.append(time.monotonic())
+        for group in (self._in, self._out):
+            with contextlib.suppress(RuntimeError):
+                group.abort()
             times.append(time.monotonic())
-            for group in (self._in, self._out):
-                with contextlib.suppress(RuntimeError):
-                    group.abort()
-                times.append(time.monotonic())
-        finally:
-            if held:
-                self._lock.release()
+        self._gone.set()
         if times[-1] - times[0] > _SLOW_S:
             took = " + ".join(f"{(b - a) * 1e3:.0f}" for a, b in itertools.pairwise(times))
             logger.warning(

@@ -163,14 +163,26 @@ def test_a_trimmed_head_is_a_part_of_the_whole(quantization: Literal["none", "fp
     torch.testing.assert_close(part, logits[:, ids.cuda()], rtol=1e-2, atol=2e-2)
 
 
-def test_fp8_stays_near_and_halves_the_bytes() -> None:
-    config = SHAPES["1b, 16 layers"]
-    twin, batch = build(config, 4, quantization="fp8")
+@torch.no_grad()
+def round_to_fp8(twin: Any) -> None:
+    """Round every matrix but the embedding as fp8 weights are, with a scale per output."""
+    for name, weight in twin.named_parameters():
+        if weight.ndim == 2 and "embed" not in name:
+            scale = weight.abs().amax(dim=1, keepdim=True) / 448
+            weight.copy_((weight / scale).to(torch.float8_e4m3fn).float() * scale)
+
+
+def test_fp8_is_the_model_of_rounded_weights_and_halves_the_bytes() -> None:
+    # How near that is to the model itself depends on the model; a random one of 16 layers is far.
+    twin, batch = build(SHAPES["1b, 16 layers"], 4, quantization="fp8")
     logits = batch.decode(batch.model.plan(4, 1))
-    expected = batch.expected(twin)
-    assert torch.nn.functional.cosine_similarity(logits, expected).min() > 0.98
     dense = sum(p.numel() * 2 for name, p in twin.named_parameters() if "embed" not in name)
     assert batch.model.weight_bytes < 0.52 * dense
+    round_to_fp8(twin.float())
+    exact = batch.expected(twin)
+    theirs = batch.expected(twin.to(torch.bfloat16))
+    found = (logits - exact).norm(dim=-1) / (theirs - exact).norm(dim=-1)
+    assert (found <= 1.5).all(), found.tolist()
 
 
 def test_fused_kernels_and_vllms_classes_share_a_cache(tmp_path: Path) -> None:

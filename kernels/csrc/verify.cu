@@ -7,12 +7,12 @@
 #ifndef RAYSPEC_READ_BLOCKS
 #define RAYSPEC_READ_BLOCKS 4
 #endif
-// Whether a warp loads its next tile before it sums up the one it has.
+// How many tiles of a warp are on their way when it waits for one.
 #ifndef RAYSPEC_AHEAD
-#define RAYSPEC_AHEAD 1
+#define RAYSPEC_AHEAD 2
 #endif
 #ifndef RAYSPEC_TRUNCATE_BLOCKS
-#define RAYSPEC_TRUNCATE_BLOCKS 4
+#define RAYSPEC_TRUNCATE_BLOCKS 3
 #endif
 
 // Everything by request (B) or by slot (S) that rows need, gathered once: sampling parameters may
@@ -84,7 +84,7 @@ extern "C" __global__ void __launch_bounds__(32) rayspec_prepare(const __grid_co
 }
 
 // The one read of the logits, named tokens left out. Block x: part x % parts of row x / parts. The
-// last of a row's blocks decides the row unless it is truncated.
+// last of a row's blocks decides the row unless a kernel of its own does.
 template <typename T>
 RS_DEVICE void read_rows(const Arguments& a) {
     __shared__ Scratch scratch;
@@ -98,19 +98,18 @@ RS_DEVICE void read_rows(const Arguments& a) {
     const bool aligned = aligned16<T>(logits);
     Tile<T> next;
     if (first < end) next.load(logits, first, a.vocab, aligned);
-    wait_for_previous();
-    if (a.rows[index].request < 0) return;
-    const float scale = a.rows[index].scale;
-    int named = lane < a.named_count ? a.named_ids[index * a.named_count + lane] : -1;
-    named -= named < 0 ? 0 : a.first_column;
-    for (int t = first; t < end; t += kWarps) {
-#if RAYSPEC_AHEAD
-        Tile<T> tile = next;
-        if (t + kWarps < end) next.load(logits, t + kWarps, a.vocab, aligned);
-#else
-        if (t != first) next.load(logits, t, a.vocab, aligned);
-        Tile<T>& tile = next;
+#if RAYSPEC_AHEAD == 2
+    Tile<T> after;
+    if (first + kWarps < end) after.load(logits, first + kWarps, a.vocab, aligned);
 #endif
+    wait_for_previous();
+    // Looks at what describes the row, all at once.
+    const Words known = load_now(a.rows + index);
+    int named = lane < a.named_count ? load_now(a.named_ids + index * a.named_count + lane) : -1;
+    const float scale = __uint_as_float(known.w[0]);
+    if (int(known.w[2]) < 0) return;
+    named -= named < 0 ? 0 : a.first_column;
+    const auto describe = [&](Tile<T>& tile, int t) {
         TileStats stats;
         if (scale == 0.0f) {
             stats.largest = warp_reduce(tile.largest(), Larger());
@@ -120,11 +119,29 @@ RS_DEVICE void read_rows(const Arguments& a) {
             stats = tile.sum(scale);
         }
         if (lane == 0) a.stats[index * a.tiles + t] = stats;
+    };
+#if RAYSPEC_AHEAD == 2
+    // Two in turns, neither copied: a copy would wait for what it copies.
+    for (int t = first; t < end; t += 2 * kWarps) {
+        describe(next, t);
+        if (t + 2 * kWarps < end) next.load(logits, t + 2 * kWarps, a.vocab, aligned);
+        if (t + kWarps >= end) break;
+        describe(after, t + kWarps);
+        if (t + 3 * kWarps < end) after.load(logits, t + 3 * kWarps, a.vocab, aligned);
     }
-    if (a.rows[index].truncated) return;
-    if (!last_to_arrive(&a.rows_done[index], a.parts, &last)) return;
+#else
+    for (int t = first; t < end; t += kWarps) {
+        Tile<T> tile = next;
+        if (t + kWarps < end) next.load(logits, t + kWarps, a.vocab, aligned);
+        describe(tile, t);
+    }
+#endif
+    if (a.apart) return;
+    // What only the last block needs, looked at while it is found out which one that is.
     const Row row = a.rows[index];
-    const Resolver<T> resolver = Resolver<T>::of(a, index, row, &scratch);
+    Resolver<T> resolver = Resolver<T>::of(a, index, row, &scratch);
+    if (!last_to_arrive(&a.rows_done[index], a.parts, &last)) return;
+    resolver.begin();
     if (a.summaries) {
         const Summary summary = resolver.summary();
         if (threadIdx.x == 0) a.summaries[index] = summary;
@@ -133,15 +150,17 @@ RS_DEVICE void read_rows(const Arguments& a) {
     }
 }
 
-// A block to a row: those that the kernel before has left because they are truncated.
+// A block to a row, after all rows were read.
 template <typename T>
-RS_DEVICE void resolve_truncated(const Arguments& a) {
+RS_DEVICE void resolve_rows(const Arguments& a) {
     __shared__ SearchMemory memory;
     wait_for_previous();
     const i64 index = blockIdx.x;
     const Row row = a.rows[index];
-    if (row.request < 0 || !row.truncated) return;
-    finish(a, index, row, TruncatedResolver<T>::of(a, index, row, &memory).run());
+    Resolver<T> resolver = Resolver<T>::of(a, index, row, &memory.scratch);
+    resolver.begin();
+    if (row.request < 0) return;
+    finish(a, index, row, row.truncated ? TruncatedResolver<T>{resolver, &memory}.run() : resolver.run());
 }
 
 #define RAYSPEC_KERNELS(NAME, T)                                                                        \
@@ -150,8 +169,8 @@ RS_DEVICE void resolve_truncated(const Arguments& a) {
         read_rows<T>(a);                                                                               \
     }                                                                                                  \
     extern "C" __global__ void __launch_bounds__(kThreads, RAYSPEC_TRUNCATE_BLOCKS)                    \
-        rayspec_resolve_truncated_##NAME(const __grid_constant__ Arguments a) {                        \
-        resolve_truncated<T>(a);                                                                       \
+        rayspec_resolve_rows_##NAME(const __grid_constant__ Arguments a) {                        \
+        resolve_rows<T>(a);                                                                        \
     }
 
 RAYSPEC_KERNELS(bfloat16, BFloat16)

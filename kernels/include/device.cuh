@@ -41,6 +41,29 @@ RS_DEVICE Words load_words(const void* address) {
 #endif
 }
 
+// What the kernel before has written, looked at where this stands and not where it is used.
+RS_DEVICE Words load_now(const void* address) {
+#ifdef RAYSPEC_HOST
+    return *static_cast<const Words*>(address);
+#else
+    Words v;
+    asm volatile("ld.volatile.global.v4.u32 {%0, %1, %2, %3}, [%4];"
+        : "=r"(v.w[0]), "=r"(v.w[1]), "=r"(v.w[2]), "=r"(v.w[3])
+        : "l"(address)
+        : "memory");
+    return v;
+#endif
+}
+RS_DEVICE int load_now(const int* address) {
+#ifdef RAYSPEC_HOST
+    return *address;
+#else
+    int v;
+    asm volatile("ld.volatile.global.s32 %0, [%1];" : "=r"(v) : "l"(address) : "memory");
+    return v;
+#endif
+}
+
 // Eight bytes that another block has written: past the multiprocessor's own cache.
 template <typename V>
 RS_DEVICE V load_from_others(const V* address) {
@@ -105,6 +128,20 @@ RS_DEVICE float float_of(u32 key) {
     return __uint_as_float(key & 0x80000000u ? key & 0x7fffffffu : ~key);
 }
 
+// Of pairs of 16-bit numbers the larger ones; of a number and NaN the number.
+#ifndef RAYSPEC_HOST
+RS_DEVICE u32 larger_pair_bfloat16(u32 a, u32 b) {
+    u32 y;
+    asm("max.bf16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+    return y;
+}
+RS_DEVICE u32 larger_pair_float16(u32 a, u32 b) {
+    u32 y;
+    asm("max.f16x2 %0, %1, %2;" : "=r"(y) : "r"(a), "r"(b));
+    return y;
+}
+#endif
+
 // Element types: how many 16-byte words hold, what each is as a float, and how many of the float's
 // lowest bits say nothing: keys of different values differ by more than 2^spare - 1. Of float16's
 // values the subnormal ones are further apart.
@@ -116,6 +153,10 @@ struct Float32 {
     static RS_DEVICE float get(const Words& v, int j) { return __uint_as_float(v.w[j]); }
     static RS_DEVICE void set(Words& v, int j, u32 bits) { v.w[j] = bits; }
     static RS_DEVICE float value(u32 bits) { return __uint_as_float(bits); }
+    static RS_DEVICE u32 larger(u32 a, u32 b) {
+        return __float_as_uint(fmaxf(__uint_as_float(a), __uint_as_float(b)));
+    }
+    static RS_DEVICE float largest(u32 word) { return __uint_as_float(word); }
 };
 
 template <typename Half>
@@ -128,11 +169,29 @@ struct Packed16 {
         const u32 shift = 16 * (j % 2);
         v.w[j / 2] = (v.w[j / 2] & ~(0xffffu << shift)) | (bits << shift);
     }
+    // Of two words, each a pair of elements, the larger ones: twice as many at a time.
+    static RS_DEVICE u32 larger(u32 a, u32 b) {
+#ifdef RAYSPEC_HOST
+        const auto pick = [](u32 x, u32 y) {
+            const float p = Half::value(x), q = Half::value(y);
+            return p != p || q > p ? y : x;
+        };
+        return pick(a & 0xffffu, b & 0xffffu) | pick(a >> 16, b >> 16) << 16;
+#else
+        return Half::larger_pair(a, b);
+#endif
+    }
+    static RS_DEVICE float largest(u32 word) {
+        return fmaxf(Half::value(word & 0xffffu), Half::value(word >> 16));
+    }
 };
 
 struct BFloat16 : Packed16<BFloat16> {
     static constexpr u32 kLowest = 0xff80u;
     static constexpr int kSpareBits = 16;
+#ifndef RAYSPEC_HOST
+    static RS_DEVICE u32 larger_pair(u32 a, u32 b) { return larger_pair_bfloat16(a, b); }
+#endif
     static RS_DEVICE float value(u32 bits) { return __uint_as_float(bits << 16); }
     // The upper of a pair is a float but for bits that must not count.
     static RS_DEVICE float get(const Words& v, int j) {
@@ -143,6 +202,9 @@ struct BFloat16 : Packed16<BFloat16> {
 struct Float16 : Packed16<Float16> {
     static constexpr u32 kLowest = 0xfc00u;
     static constexpr int kSpareBits = 13;
+#ifndef RAYSPEC_HOST
+    static RS_DEVICE u32 larger_pair(u32 a, u32 b) { return larger_pair_float16(a, b); }
+#endif
     static RS_DEVICE float value(u32 bits) {
 #ifdef RAYSPEC_HOST
         return host_half(bits);

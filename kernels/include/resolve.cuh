@@ -16,6 +16,7 @@ struct Resolver {
     float named_q;  // the draft's probability of it
     float named_x;  // the target's logit of it
     int first_column, first_tile;  // of a shard
+    TileStats first;  // of the thread's first tile
 
     static RS_DEVICE Resolver of(const Arguments& a, i64 index, const Row& row, Scratch* scratch) {
         const int lane = threadIdx.x % 32;
@@ -27,7 +28,12 @@ struct Resolver {
         if (named < 0 || named >= a.vocab) named = -1;
         const float x = named >= 0 ? clean(T::value(logits[named])) : -infinity();
         return {logits, a.stats + index * a.tiles, a.tiles, a.vocab, row, scratch,
-                named,  q, x, a.first_column, a.first_tile};
+                named,  q, x, a.first_column, a.first_tile, {-infinity(), 0.0f}};
+    }
+
+    // From here on the row's tiles have been read.
+    RS_DEVICE void begin() {
+        if (int(threadIdx.x) < tiles) first = load_from_others(stats + threadIdx.x);
     }
 
     // Named tokens count once: they are warp 0's.
@@ -46,7 +52,8 @@ struct Resolver {
     // f(tile, its numbers) for the thread's share of the tiles.
     template <typename F>
     RS_DEVICE void each_stat(F f) const {
-        for (int t = threadIdx.x; t < tiles; t += kThreads) f(t, load_from_others(stats + t));
+        if (int(threadIdx.x) < tiles) f(int(threadIdx.x), first);
+        for (int t = threadIdx.x + kThreads; t < tiles; t += kThreads) f(t, load_from_others(stats + t));
     }
 
     // The row's first largest logit and its column.

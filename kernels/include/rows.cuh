@@ -6,6 +6,7 @@
 
 // What is known of a row of logits before it is read: 64 bytes, written by `prepare`.
 struct alignas(16) Row {
+    // `read_rows` looks at the first 16 bytes alone.
     float scale;        // log2(e) / temperature; 0 is greedy
     int draft;          // the token that this row tests; -1 for none
     int request;        // -1: nobody's row
@@ -89,6 +90,8 @@ struct Arguments {
     int parts, run;                           // blocks of a row, and tiles of each of their warps
     int shards, first_column, first_tile;     // where a shard lies in the vocabulary
     int whole_vocab;
+    int apart;  // whether a kernel of its own decides the rows
+    int spare;
 };
 
 // Whether this block is the last of `count` to get here. What they wrote before is seen after.

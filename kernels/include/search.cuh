@@ -19,7 +19,7 @@ struct SearchMemory {
     u32 keys[kMostCandidates];
     u32 columns[kMostCandidates];
     Scratch scratch;
-    u64 above;
+    u64 above, through;
     u32 candidates;
     u32 shallowest;
     int found;
@@ -28,6 +28,15 @@ struct SearchMemory {
 struct Window {
     u32 low, high;  // keys, both within
 };
+
+// A threshold, and what the elements at or above it weigh.
+struct Cut {
+    u32 key;
+    u64 weight;
+};
+
+// Where a bin lies: a thread sums up bins next to each other, which must not share a bank.
+RS_DEVICE u32 place_of(u32 bin) { return bin % kPerThread * kThreads + bin / kPerThread; }
 
 // The elements of a row that may be kept, named ones excepted: in shared memory if there is room
 // for them, else in the row's tiles whose largest is high enough.
@@ -48,11 +57,16 @@ struct Candidates {
     template <typename F>
     RS_DEVICE void each(F f) const {
         if (wide) {
-            each_tile([&](int tile) {
-                each_of_tile<T>(row, tile, vocab, aligned, named, [&](float x, u32 column) {
-                    const u32 key = key_of(x);
-                    f(key >= lowest, key, column);
-                });
+            each_tile([&](int t, const Tile<T>& tile) {
+#pragma unroll 1
+                for (int s = 0; s < kStripes; ++s) {
+                    const int base = t * kTileColumns<T> + s * Stripe<T>::kColumns;
+                    tile.pick(s).each(base, [&](float x, u32 column) {
+                        const u32 key = key_of(x);
+                        f(key >= lowest, key, column);
+                    });
+                }
+                return true;
             });
             return;
         }
@@ -63,41 +77,66 @@ struct Candidates {
         }
     }
 
-    // f(tile) for the warp's share of the tiles that reach `lowest`; lanes look at one tile each.
+    // f(tile, its elements but the named ones) for the warp's share of the tiles that reach `lowest`,
+    // until it says false. Lanes look at one tile's largest each; the next tile is on its way meanwhile.
     template <typename F>
     RS_DEVICE void each_tile(F f) const {
-        const int warp = threadIdx.x / 32, lane = threadIdx.x % 32;
-        for (int from = warp; from < tiles; from += 32 * kWarps) {
-            const int mine = from + lane * kWarps;
-            u32 hits = __ballot_sync(kAll, mine < tiles && key_of(stats[mine < tiles ? mine : 0].largest) >= lowest);
-            while (hits) {
-                f(from + (__ffs(hits) - 1) * kWarps);
-                hits &= hits - 1;
+        const int lane = threadIdx.x % 32;
+        int from = int(threadIdx.x / 32) - 32 * kWarps;
+        u32 hits = 0;
+        const auto advance = [&] {
+            while (hits == 0) {
+                from += 32 * kWarps;
+                if (from >= tiles) return -1;
+                const int mine = from + lane * kWarps;
+                const float largest = stats[mine < tiles ? mine : 0].largest;
+                hits = __ballot_sync(kAll, mine < tiles && key_of(clean(largest)) >= lowest);
             }
+            const int tile = from + (__ffs(hits) - 1) * kWarps;
+            hits &= hits - 1;
+            return tile;
+        };
+        Tile<T> next;
+        int t = advance();
+        if (t >= 0) next.load(row, t, vocab, aligned);
+        while (t >= 0) {
+            Tile<T> tile = next;
+            const int after = advance();
+            if (after >= 0) next.load(row, after, vocab, aligned);
+            tile.leave_out(named, t);
+            if (!f(t, tile)) return;
+            t = after;
         }
     }
 
     RS_DEVICE void gather() {
         if (threadIdx.x == 0) memory->candidates = 0;
         __syncthreads();
-        each_tile([&](int t) {
-            Tile<T> tile;
-            tile.load(row, t, vocab, aligned);
-            tile.leave_out(named, t);
+        each_tile([&](int t, const Tile<T>& tile) {
+            bool room = true;
 #pragma unroll
             for (int s = 0; s < kStripes; ++s) {
                 if (!__any_sync(kAll, key_of(clean(tile.stripes[s].largest())) >= lowest)) continue;
                 const int base = t * kTileColumns<T> + s * Stripe<T>::kColumns;
-                tile.stripes[s].each(base, [&](float x, u32 column) { keep(key_of(x), column); });
+                tile.stripes[s].each(base, [&](float x, u32 column) { room = keep(key_of(x), column) && room; });
             }
+            return room;
         });
         __syncthreads();
         wide = memory->candidates > kMostCandidates;
     }
 
-    RS_DEVICE void keep(u32 key, u32 column) {
+    // Only those from a key on matter from here on: there may be room for them.
+    RS_DEVICE void raise(u32 key) {
+        if (!wide || key <= lowest) return;
+        lowest = key;
+        gather();
+    }
+
+    // Whether there was room.
+    RS_DEVICE bool keep(u32 key, u32 column) {
         const u32 hits = __ballot_sync(kAll, key >= lowest);
-        if (hits == 0) return;
+        if (hits == 0) return true;
         const u32 lane = threadIdx.x % 32;
         u32 base = 0;
         if (lane == 0) base = atomicAdd(&memory->candidates, u32(__popc(hits)));
@@ -107,6 +146,7 @@ struct Candidates {
             memory->keys[at] = key;
             memory->columns[at] = column;
         }
+        return base <= kMostCandidates;
     }
 };
 
@@ -143,7 +183,7 @@ struct MassWeight {
 // No element is above the window. `extra` (valid, key) is one more element of this thread. Bins are
 // made narrower until different elements cannot share one.
 template <typename Source, typename Weight>
-RS_DEVICE u32 threshold(
+RS_DEVICE Cut threshold(
     const Source& source, Weight weight, u64 target, Window window, bool extra, u32 extra_key,
     SearchMemory& memory) {
     u64 above = 0;
@@ -156,15 +196,16 @@ RS_DEVICE u32 threshold(
         __syncthreads();
         const auto add = [&](bool valid, u32 key) {
             valid = valid && key >= window.low && key <= window.high;
+            if (!__any_sync(kAll, valid)) return;
             const u32 bin = valid ? (key - window.low) >> shift : 0u;
             const u64 w = valid ? weight(key) : 0;
             // Equal elements would queue up for one bin.
             const u32 first = __shfl_sync(kAll, bin, 0);
             if (__all_sync(kAll, valid && bin == first)) {
                 const u64 sum = warp_reduce(w, Plus());
-                if (threadIdx.x % 32 == 0) add_shared(&memory.bins[bin], sum);
+                if (threadIdx.x % 32 == 0) add_shared(&memory.bins[place_of(bin)], sum);
             } else if (valid) {
-                add_shared(&memory.bins[bin], w);
+                add_shared(&memory.bins[place_of(bin)], w);
             }
         };
         source.each([&](bool valid, u32 key, u32) { add(valid, key); });
@@ -173,7 +214,7 @@ RS_DEVICE u32 threshold(
         u64 mine[kPerThread], sum = 0;
 #pragma unroll
         for (int j = 0; j < kPerThread; ++j) {
-            mine[j] = memory.bins[kBins - 1 - (threadIdx.x * kPerThread + j)];
+            mine[j] = memory.bins[place_of(kBins - 1 - (threadIdx.x * kPerThread + j))];
             sum += mine[j];
         }
         u64 before = above + block_exclusive_sum(sum, memory.scratch);
@@ -182,16 +223,18 @@ RS_DEVICE u32 threshold(
             if (before < target && before + mine[j] >= target) {
                 memory.found = kBins - 1 - (threadIdx.x * kPerThread + j);
                 memory.above = before;
+                memory.through = before + mine[j];
             }
             before += mine[j];
         }
+        if (threadIdx.x == kThreads - 1 && before < target) memory.through = before;
         __syncthreads();
         const int found = memory.found;
-        const u64 heavier = memory.above;
+        const u64 heavier = memory.above, through = memory.through;
         __syncthreads();
-        if (found < 0) return window.low;
+        if (found < 0) return {window.low, through};
         const u32 low = window.low + (u32(found) << shift);
-        if (shift <= Source::kSpareBits) return low;
+        if (shift <= Source::kSpareBits) return {low, through};
         const u32 high = low + ((1u << shift) - 1u);
         window = {low, high < window.high ? high : window.high};
         above = heavier;

@@ -50,10 +50,12 @@ struct Stripe {
     }
 
     RS_DEVICE float largest() const {
-        float most = -infinity();
-#pragma unroll
-        for (int j = 0; j < kPer; ++j) most = fmaxf(most, T::get(raw, j));
-        return most;
+        return T::largest(larger());
+    }
+
+    // The lane's words' largest elements, a word of them.
+    RS_DEVICE u32 larger() const {
+        return T::larger(T::larger(raw.w[0], raw.w[1]), T::larger(raw.w[2], raw.w[3]));
     }
 
     // The sum of 2^(scale * x + shift); NaN where the lane holds NaN or infinities.
@@ -89,24 +91,48 @@ struct Tile {
             }
             return;
         }
-#pragma unroll
+#pragma unroll 1
         for (int s = 0; s < kStripes; ++s) {
-            stripes[s].load(row, base + s * Stripe<T>::kColumns, vocab, aligned);
+            Stripe<T> one;
+            one.load(row, base + s * Stripe<T>::kColumns, vocab, aligned);
+            put(one, s);
         }
     }
 
     RS_DEVICE void leave_out(int named, int tile) {
         const int base = tile * kTileColumns<T>;
         if (!__any_sync(kAll, named >= base && named < base + kTileColumns<T>)) return;
-#pragma unroll
-        for (int s = 0; s < kStripes; ++s) stripes[s].leave_out(named, base + s * Stripe<T>::kColumns);
+#pragma unroll 1
+        for (int s = 0; s < kStripes; ++s) {
+            Stripe<T> one = pick(s);
+            one.leave_out(named, base + s * Stripe<T>::kColumns);
+            put(one, s);
+        }
     }
 
     RS_DEVICE float largest() const {
-        float most = stripes[0].largest();
+        u32 most = stripes[0].larger();
 #pragma unroll
-        for (int s = 1; s < kStripes; ++s) most = fmaxf(most, stripes[s].largest());
-        return most;
+        for (int s = 1; s < kStripes; ++s) most = T::larger(most, stripes[s].larger());
+        return T::largest(most);
+    }
+
+    // One of the stripes, where code that is seldom run should be small: registers have no index.
+    RS_DEVICE Stripe<T> pick(int stripe) const {
+        Stripe<T> picked = stripes[0];
+#pragma unroll
+        for (int s = 1; s < kStripes; ++s) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) picked.raw.w[i] = stripe == s ? stripes[s].raw.w[i] : picked.raw.w[i];
+        }
+        return picked;
+    }
+    RS_DEVICE void put(const Stripe<T>& stripe, int at) {
+#pragma unroll
+        for (int s = 0; s < kStripes; ++s) {
+#pragma unroll
+            for (int i = 0; i < 4; ++i) stripes[s].raw.w[i] = at == s ? stripe.raw.w[i] : stripes[s].raw.w[i];
+        }
     }
 
     // The first column, within the tile, of its largest element; the same in every lane.
@@ -134,12 +160,12 @@ struct Tile {
 #pragma unroll
         for (int s = 0; s < kStripes; ++s) sum += stripes[s].sum(scale, shift);
         if (sum != sum) {
-                mine = clean(mine);
+            mine = clean(mine);
             sum = 0.0f;
             const float reference = fmaxf(mine, -1e30f);
-#pragma unroll
+#pragma unroll 1
             for (int s = 0; s < kStripes; ++s) {
-                stripes[s].each(0, [&](float x, u32) { sum += fast_exp2((x - reference) * scale); });
+                pick(s).each(0, [&](float x, u32) { sum += fast_exp2((x - reference) * scale); });
             }
         }
         const float most = warp_reduce(mine, Larger());
@@ -147,19 +173,3 @@ struct Tile {
         return {most, warp_reduce(sum, Plus())};
     }
 };
-
-// f(value, column) for every element of a tile but the named ones, by a whole warp: one stripe at a
-// time, which keeps the code small.
-template <typename T, typename F>
-RS_DEVICE void each_of_tile(
-    const typename T::Storage* row, int tile, int vocab, bool aligned, int named, F f) {
-#pragma unroll 1
-    for (int s = 0; s < kStripes; ++s) {
-        const int base = tile * kTileColumns<T> + s * Stripe<T>::kColumns;
-        if (base >= vocab) return;
-        Stripe<T> stripe;
-        stripe.load(row, base, vocab, aligned);
-        stripe.leave_out(named, base);
-        stripe.each(base, f);
-    }
-}

@@ -12,11 +12,6 @@ struct TruncatedResolver : Resolver<T> {
 
     SearchMemory* memory;
 
-    static RS_DEVICE TruncatedResolver of(
-        const Arguments& a, i64 index, const Row& row, SearchMemory* memory) {
-        return {Base::of(a, index, row, &memory->scratch), memory};
-    }
-
     // The smallest key that min-p keeps: exactly where x / temperature passes vLLM's bound.
     RS_DEVICE u32 min_p_key(float largest) const {
         const float bound = largest / row.temperature + logf(row.min_p);
@@ -33,9 +28,14 @@ struct TruncatedResolver : Resolver<T> {
         const u32 highest = key_of(largest);
         if (row.top_k <= tiles) {
             // As many tiles as k have an element at or above the k-th largest of their largest.
+            u32 least = highest;
+            for (int t = threadIdx.x; t < tiles; t += kThreads) {
+                least = Smaller()(least, key_of(clean(stats[t].largest)));
+            }
+            lowest = Larger()(lowest, block_reduce(least, Smaller(), memory->scratch));
             const TileMaxima<T> maxima = {stats, tiles};
             lowest = threshold(maxima, CountWeight(), u64(row.top_k), {lowest, highest}, holds_named(),
-                               key_of(named_x), *memory);
+                               key_of(named_x), *memory).key;
         } else if (row.top_k >= vocab && row.top_p < 1.0f && !(row.min_p > 0.0f)) {
             const float depth = nucleus_depth(stats, tiles, kTileColumns<T>, row, largest, total, named,
                                               named_x, *memory);
@@ -65,17 +65,22 @@ struct TruncatedResolver : Resolver<T> {
         candidates.gather();
         if (row.top_k < vocab) {
             low = threshold(candidates, CountWeight(), u64(row.top_k), {low, highest}, holds_named(), mine,
-                            *memory);
+                            *memory).key;
+            candidates.raise(low);
         }
+        double total;
         if (row.top_p < 1.0f) {
             double kept = everything * kMassUnit;
             if (row.top_k < vocab || row.min_p > 0.0f) kept = mass_from(candidates, mass, low, mine);
             u64 target = u64(double(row.top_p) * kept);
-            low = threshold(candidates, mass, target > 0 ? target : 1, {low, highest}, holds_named(), mine,
-                            *memory);
+            const Cut cut = threshold(candidates, mass, target > 0 ? target : 1, {low, highest},
+                                      holds_named(), mine, *memory);
+            low = cut.key;
+            total = double(cut.weight);
+            candidates.raise(low);
+        } else {
+            total = mass_from(candidates, mass, low, mine);
         }
-
-        const double total = mass_from(candidates, mass, low, mine);
         const float weight = named >= 0 && mine >= low ? float(mass(mine)) : 0.0f;
         double left;
         const bool accepted = Base::test(weight, total, &left);

@@ -25,7 +25,7 @@ TILE_BYTES: Final = 2048
 SUMMARY_BYTES: Final = 32
 _ROW_BYTES: Final = 64
 # `Arguments` of kernels/include/rows.cuh: pointers, strides, sizes.
-_ARGUMENTS: Final = struct.Struct("=25Q3q12i")
+_ARGUMENTS: Final = struct.Struct("=25Q3q14i")
 _SUMMARIES_AT: Final = 7 * 8
 _DTYPES: Final = {
     torch.bfloat16: "bfloat16",
@@ -120,6 +120,7 @@ class _Call:
         shard: Shard | None,
         summaries: torch.Tensor | None,
         run: int | None,
+        apart: bool = False,
     ) -> None:
         n, width = batch.logits.shape
         shard = shard or Shard(0, 1, width, width)
@@ -175,6 +176,8 @@ class _Call:
                 shard.first,
                 shard.index * -(-width * batch.logits.element_size() // TILE_BYTES),
                 shard.vocab,
+                apart,
+                0,
             ),
             _ARGUMENTS.size,
         )
@@ -198,20 +201,22 @@ def _address(tensor: torch.Tensor | None) -> int:
 
 
 def launch_verify(
-    launcher: Launcher, batch: Batch, *, run: int | None = None
+    launcher: Launcher, batch: Batch, *, run: int | None = None, apart: bool = False
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Verify a batch: return `sampled` and `num_sampled` as `rayspec.ops.verify.verify` does.
 
-    `run`, for measurements, is how many tiles a warp reads one after the other.
+    `run`, for measurements, is how many tiles a warp reads one after the other; `apart` decides rows
+    by a kernel of its own even if nobody truncates.
     """
     n, requests = batch.logits.shape[0], batch.slot_of.shape[0]
-    call = _Call(launcher, batch, shard=None, summaries=None, run=run)
+    apart = apart or batch.truncates
+    call = _Call(launcher, batch, shard=None, summaries=None, run=run, apart=apart)
     if n == 0 or requests == 0:
         return call.sampled.fill_(-1), call.num_sampled.zero_()
     kind = call.read(launcher, batch)
-    if batch.truncates:
+    if apart:
         launcher.launch(
-            f"rayspec_resolve_truncated_{kind}", (n, 1), launcher.threads, call.packed, early=True
+            f"rayspec_resolve_rows_{kind}", (n, 1), launcher.threads, call.packed, early=True
         )
     return call.sampled, call.num_sampled
 

@@ -37,7 +37,7 @@ _NAMES: Final = (
     "rayspec_prepare",
     *(
         f"rayspec_{stage}_{dtype}"
-        for stage in ("read_rows", "resolve_truncated")
+        for stage in ("read_rows", "resolve_rows")
         for dtype in _DTYPES
     ),
     "rayspec_combine",

@@ -68,6 +68,6 @@ def emulator() -> Emulator:
     return loaded
 
 
-def emulated_verify(given: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+def emulated_verify(given: Batch, *, apart: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
     """Verify a batch with the kernels, on the host."""
-    return launch_verify(emulator(), given)
+    return launch_verify(emulator(), given, apart=apart)

@@ -12,9 +12,9 @@ extern "C" int emulate(const char* name, unsigned x, unsigned y, unsigned thread
     RAYSPEC_LAUNCH(rayspec_read_rows_bfloat16);
     RAYSPEC_LAUNCH(rayspec_read_rows_float16);
     RAYSPEC_LAUNCH(rayspec_read_rows_float32);
-    RAYSPEC_LAUNCH(rayspec_resolve_truncated_bfloat16);
-    RAYSPEC_LAUNCH(rayspec_resolve_truncated_float16);
-    RAYSPEC_LAUNCH(rayspec_resolve_truncated_float32);
+    RAYSPEC_LAUNCH(rayspec_resolve_rows_bfloat16);
+    RAYSPEC_LAUNCH(rayspec_resolve_rows_float16);
+    RAYSPEC_LAUNCH(rayspec_resolve_rows_float32);
     RAYSPEC_LAUNCH(rayspec_combine);
     return 1;
 }

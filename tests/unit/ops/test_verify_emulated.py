@@ -37,6 +37,24 @@ def test_flat_and_steep(spread: float, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_a_nucleus_that_reaches_into_the_many(dtype: torch.dtype) -> None:
+    # The tiles alone bound the threshold so loosely that shared memory has no room for what is
+    # above the bound, but has for what is kept.
+    samplings = (
+        Sampling(top_p=0.9),
+        Sampling(top_p=0.5),
+        Sampling(top_k=1500),
+        Sampling(min_p=1e-7),
+    )
+    given = case(40000, (1,) * 8, dtype=dtype, sampling=samplings, spread=2.0, likely=0.4, seed=4)
+    draw = torch.Generator().manual_seed(6)
+    at = torch.randint(0, 40000, (16, 8), generator=draw)
+    high = torch.linspace(9.5, 13.5, 16)[:, None].expand(16, 8)
+    given.logits.scatter_(1, at, high.to(dtype))
+    agree(given)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_rows_with_nan_and_infinities(dtype: torch.dtype) -> None:
     given = case(3000, RAGGED, dtype=dtype, seed=9)
     draw = torch.rand(given.logits.shape, generator=torch.Generator().manual_seed(1))
@@ -88,6 +106,17 @@ def test_q_of_a_liar_and_of_nobody() -> None:
     given.q_logits[slots[2], 0, 1] = float("nan")
     given.q_ids[slots[3], :, 3] = 400
     agree(given)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+def test_rows_decided_apart_are_the_same(dtype: torch.dtype) -> None:
+    samplings = (GREEDY, Sampling(), Sampling(0.7))
+    given = case(3001, RAGGED, dtype=dtype, sampling=samplings, seed=3, top_m=4)
+    plain = replace(given, top_k=None, top_p=None, min_p=None)
+    together, apart = emulated_verify(plain), emulated_verify(plain, apart=True)
+    assert_as_reference(plain, *together)
+    assert torch.equal(together[0], apart[0])
+    assert torch.equal(together[1], apart[1])
 
 
 def test_the_layout_of_rows_does_not_matter() -> None:

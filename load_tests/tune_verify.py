@@ -3,8 +3,9 @@
     python load_tests/tune_verify.py [--out tune-verify.json] [--budget-s 60]
 
 Builds differ in threads of a block, in blocks that registers are kept few enough for (of the
-reading kernel, and of the one for truncated rows) and in whether a warp loads a tile ahead; `early`
-is programmatic dependent launch, `run` how many tiles a warp reads one after the other. All are
+reading kernel, and of the one that decides truncated rows) and in how many of a warp's tiles are on
+their way (`ahead`); `early` is programmatic dependent launch, `run` how many tiles a warp reads one
+after the other, `apart` whether a kernel of its own decides rows that nobody truncates. All are
 timed in CUDA graphs on the same batches, in turns, twice; figures are medians. Nothing is written
 into the sources: what wins becomes a default of `kernels/` or `rayspec/ops/launch.py` by hand.
 """
@@ -35,7 +36,15 @@ from rayspec.ops.loader import Module, _nvrtc, architecture, sources
 from tests.support.verify_cases import assert_as_reference, case
 
 VOCAB = 128256
-RUNS = {64: (1, 2, 3, 4, 6, 8), 16: (1, 2, 4), 1: (1,)}
+RUNS = {64: (2, 3, 4, 6, 8, 16), 16: (1, 2, 4), 1: (1, 2)}
+UNLIMITED = ("greedy", "temperature")
+# In the order of the goals: what they are about is measured first.
+POINTS = [
+    *((mode, 64, VOCAB) for mode in ("temperature", "greedy", "top-k", "top-p", "both")),
+    ("top-p", 64, 262144),
+    *((mode, 1, VOCAB) for mode in ("temperature", "greedy", "top-k", "top-p")),
+    *((mode, 16, VOCAB) for mode in ("temperature", "greedy", "top-p")),
+]
 
 
 @dataclass(frozen=True)
@@ -64,17 +73,15 @@ class Build:
 
 
 BUILDS = [
+    Build(256, 4, 2, 3),
     Build(256, 4, 1, 4),
-    Build(256, 4, 1, 4, early=False),
-    Build(256, 3, 1, 3),
-    Build(256, 4, 0, 5),
-    Build(256, 5, 0, 6),
-    Build(256, 6, 0, 2),
-    Build(512, 2, 1, 2),
-    Build(512, 2, 0, 1),
-    Build(512, 3, 0, 3),
-    Build(128, 8, 1, 6),
-    Build(128, 10, 0, 4),
+    Build(256, 3, 2, 2),
+    Build(256, 5, 2, 1),
+    Build(256, 3, 1, 5),
+    Build(512, 2, 2, 1),
+    Build(512, 1, 2, 2),
+    Build(128, 8, 2, 6),
+    Build(128, 6, 2, 4),
 ]
 
 
@@ -91,28 +98,32 @@ def main() -> None:
     copies = copy_bandwidth() / 1e9
     say(f"{torch.cuda.get_device_name()}: copies {copies:.0f} GB/s")
     right = [build for build, module in modules.items() if agrees(build, module)]
-    times: dict[tuple[str, int, Build, int], list[float]] = defaultdict(list)
+    times: dict[Key, list[float]] = defaultdict(list)
     end = time.monotonic() + args.budget_s
     for turn in range(2):
-        for mode, batch in points():
+        for mode, batch, vocab in POINTS:
             if time.monotonic() > end:
-                say(f"out of time in turn {turn} at {mode}, {batch}")
+                say(f"out of time in turn {turn} at {mode}, {batch}, {vocab}")
                 break
-            point = Point(mode, batch, 5, VOCAB)
-            cases = [build_case(point)]
+            cases = [build_case(Point(mode, batch, 5, vocab))]
             copied = 2 if batch == 64 else 8
             cases += [replace(cases[0], logits=cases[0].logits.clone()) for _ in range(copied - 1)]
             for build_ in right:
-                for run in RUNS[batch] if mode in ("greedy", "temperature") else (None,):
+                for run, apart in launches(mode, batch):
                     calls: list[Callable[[], Any]] = [
-                        partial(launch_verify, modules[build_], each, run=run) for each in cases
+                        partial(launch_verify, modules[build_], each, run=run, apart=apart)
+                        for each in cases
                     ]
                     replay = graphed(calls)
                     taken = [timed_us(replay) / copied for _ in range(9)]
-                    times[mode, batch, build_, run or 0].append(statistics.median(taken))
+                    key = (mode, batch, vocab, build_, run or 0, apart)
+                    times[key].append(statistics.median(taken))
     rows = [
-        {"mode": mode, "batch": batch, **asdict(build_), "run": run, "us": min(us), "all_us": us}
-        for (mode, batch, build_, run), us in times.items()
+        {
+            **{"mode": mode, "batch": batch, "vocab": vocab, **asdict(build_)},
+            **{"run": run, "apart": apart, "us": min(us), "all_us": us},
+        }
+        for (mode, batch, vocab, build_, run, apart), us in times.items()
     ]
     args.out.write_text(
         json.dumps(
@@ -122,10 +133,17 @@ def main() -> None:
     table(rows, copies)
 
 
-def points() -> Iterator[tuple[str, int]]:
-    for batch in (64, 1, 16):
-        for mode in ("greedy", "temperature", "top-p", "top-k", "both"):
-            yield mode, batch
+Key = tuple[str, int, int, Build, int, bool]
+
+
+def launches(mode: str, batch: int) -> Iterator[tuple[int | None, bool]]:
+    """Yield the ways to launch that a point is measured with: `run` and `apart`."""
+    if mode not in UNLIMITED:
+        yield None, False
+        return
+    for run in RUNS[batch]:
+        yield run, False
+        yield run, True
 
 
 def build_case(point: Point) -> Any:
@@ -154,12 +172,19 @@ def compiled(device: torch.device, processes: int) -> dict[Build, Module]:
 
 def agrees(build_: Build, module: Module) -> bool:
     """Say whether a build does what the reference does; a wrong one is not timed."""
-    for vocab, dtype in ((32000, torch.bfloat16), (3001, torch.float32)):
-        given = case(vocab, (3, 2, 0, 1, 3, 2, 3, 1), dtype=dtype, pad=vocab % 8, top_m=4).to(
-            "cuda"
-        )
+    drafts = (3, 2, 0, 1, 3, 2, 3, 1)
+    for vocab, dtype, spread in (
+        (32000, torch.bfloat16, 4.0),
+        (3001, torch.float32, 4.0),
+        (9000, torch.float16, 0.3),
+    ):
+        given = case(vocab, drafts, dtype=dtype, pad=vocab % 8, top_m=4, spread=spread).to("cuda")
+        plain = replace(given, top_k=None, top_p=None, min_p=None)
         try:
             assert_as_reference(given, *launch_verify(module, given))
+            for run, apart in ((1, False), (3, True), (16, False)):
+                done = launch_verify(module, plain, run=run, apart=apart)
+                assert_as_reference(plain, *done)
         except AssertionError as exc:
             say(f"WRONG {build_}: {exc}")
             return False
@@ -168,20 +193,22 @@ def agrees(build_: Build, module: Module) -> bool:
 
 def table(rows: list[dict[str, Any]], copies: float) -> None:
     """Print each point's best builds, and the default one's place."""
-    for mode, batch in points():
+    for mode, batch, vocab in POINTS:
         mine = sorted(
-            (r for r in rows if (r["mode"], r["batch"]) == (mode, batch)), key=lambda r: r["us"]
+            (r for r in rows if (r["mode"], r["batch"], r["vocab"]) == (mode, batch, vocab)),
+            key=lambda r: r["us"],
         )
         if not mine:
             continue
-        floor = batch * 6 * VOCAB * 2 / copies / 1e3
-        say(f"-- {mode}, B={batch}: one read at copy speed {floor:.1f} µs")
-        shown = mine[:5] + [r for r in mine[5:] if is_default(r)][:2] + mine[-1:]
+        floor = batch * 6 * vocab * 2 / copies / 1e3
+        say(f"-- {mode}, B={batch}, {vocab}: one read at copy speed {floor:.1f} µs")
+        shown = mine[:5] + [r for r in mine[5:] if is_default(r)][:3] + mine[-1:]
         for r in shown:
             name = Build(**{key: r[key] for key in asdict(BUILDS[0])})
             said = " ".join(f"{us:.1f}" for us in r["all_us"])
             speed = f"{r['us']:8.1f} µs  {100 * floor / r['us']:3.0f} %"
-            say(f"{speed}  run {r['run']}  {name}  [{said}]")
+            how = f"run {r['run']}{', apart' if r['apart'] else ''}"
+            say(f"{speed}  {how}  {name}  [{said}]")
 
 
 def is_default(row: dict[str, Any]) -> bool:

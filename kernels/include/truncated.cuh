@@ -51,12 +51,14 @@ struct TruncatedResolver : Resolver<T> {
         const float largest = clean(block_reduce(most, Larger(), memory->scratch));
         if (!(largest > -infinity())) return {0, 0};
         const MassWeight mass = {row.scale, largest};
-        double sum = 0.0;
-        for (int t = threadIdx.x; t < tiles; t += kThreads) {
-            sum += stats[t].sum * fast_exp2((stats[t].largest - largest) * row.scale);
+        double everything = 0.0;  // which only a nucleus asks for
+        if (row.top_p < 1.0f) {
+            for (int t = threadIdx.x; t < tiles; t += kThreads) {
+                everything += stats[t].sum * fast_exp2((stats[t].largest - largest) * row.scale);
+            }
+            if (holds_named()) everything += fast_exp2((named_x - largest) * row.scale);
+            everything = block_reduce(everything, Plus(), memory->scratch);
         }
-        if (holds_named()) sum += fast_exp2((named_x - largest) * row.scale);
-        const double everything = block_reduce(sum, Plus(), memory->scratch);
 
         const u32 highest = key_of(largest), mine = key_of(named_x);
         u32 low = lowest_key(largest, everything);

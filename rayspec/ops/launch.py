@@ -205,8 +205,8 @@ def launch_verify(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Verify a batch: return `sampled` and `num_sampled` as `rayspec.ops.verify.verify` does.
 
-    `run`, for measurements, is how many tiles a warp reads one after the other; `apart` decides rows
-    by a kernel of its own even if nobody truncates.
+    For measurements: `run` is how many tiles a warp reads one after the other, and `apart` has a
+    kernel of its own decide the rows even if nobody truncates.
     """
     n, requests = batch.logits.shape[0], batch.slot_of.shape[0]
     apart = apart or batch.truncates

@@ -35,11 +35,7 @@ _ENTRY: Final = "csrc/verify.cu"
 _DTYPES: Final = ("bfloat16", "float16", "float32")
 _NAMES: Final = (
     "rayspec_prepare",
-    *(
-        f"rayspec_{stage}_{dtype}"
-        for stage in ("read_rows", "resolve_rows")
-        for dtype in _DTYPES
-    ),
+    *(f"rayspec_{stage}_{dtype}" for stage in ("read_rows", "resolve_rows") for dtype in _DTYPES),
     "rayspec_combine",
 )
 

@@ -26,7 +26,7 @@ class Group:
 
 class Groups(nccl.NcclGroups):
     def __init__(self):
-        self._lock, self._aborted = threading.Lock(), False
+        self._lock, self._aborted, self._gone = threading.Lock(), False, threading.Event()
         self._in, self._out = Group("in"), Group("out")
         nccl._living.add(self)
 
@@ -51,6 +51,7 @@ class Groups(nccl.NcclGroups):
 
     def __init__(self) -> None:
         self._lock, self._aborted, self._peer = threading.Lock(), False, 1
+        self._gone = threading.Event()
         self._out: Any = SimpleNamespace(send=lambda *_: Work())
         self._in: Any = SimpleNamespace(recv=self._fail)
 
@@ -68,3 +69,27 @@ def test_a_failed_call_leaves_no_group_open(monkeypatch: pytest.MonkeyPatch) -> 
     with pytest.raises(LinkClosed, match="remote process exited"):
         groups.recv([word])
     assert ended == [threading.get_ident()]  # the group is the calling thread's
+
+
+def test_a_step_that_comes_while_dead_groups_are_left_waits_for_nothing() -> None:
+    """NCCL takes its time to leave a dead peer; whoever leaves it, too, waits for the end."""
+    groups, word = Groups(), torch.zeros(1, dtype=torch.int32)
+    begun, end = threading.Event(), threading.Event()
+
+    def slow() -> None:
+        begun.set()
+        end.wait()
+
+    groups._in = groups._out = SimpleNamespace(abort=slow, send=lambda *_: Work())
+    first = threading.Thread(target=groups.abort)
+    second = threading.Thread(target=groups.abort)
+    first.start()
+    begun.wait()
+    with pytest.raises(LinkClosed, match="closed"):
+        groups.send([word])
+    second.start()
+    second.join(0.2)
+    assert second.is_alive()
+    end.set()
+    first.join()
+    second.join()

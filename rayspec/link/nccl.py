@@ -121,11 +121,13 @@ class NcclGroups:
             self._gone.wait()
             return
         times.append(time.monotonic())
-        for group in (self._in, self._out):
-            with contextlib.suppress(RuntimeError):
-                group.abort()
-            times.append(time.monotonic())
-        self._gone.set()
+        try:
+            for group in (self._in, self._out):
+                with contextlib.suppress(RuntimeError):
+                    group.abort()
+                times.append(time.monotonic())
+        finally:
+            self._gone.set()
         if times[-1] - times[0] > _SLOW_S:
             took = " + ".join(f"{(b - a) * 1e3:.0f}" for a, b in itertools.pairwise(times))
             logger.warning(

@@ -13,7 +13,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from math import ceil, inf
+from math import ceil
 from statistics import fmean, median
 
 __all__ = [
@@ -34,6 +34,8 @@ Acceptance = float | Sequence[float]
 positions, or one per position, whose last holds for all after it."""
 
 _MAX_NEWTON = 20
+# How much more another K than the longest has to promise.
+_CLEARLY = 0.03
 
 
 def expected_tokens(acceptance: Acceptance, k: int) -> float:
@@ -173,17 +175,22 @@ def best_k(
     tiers: Sequence[int],
     coverage: float = 1.0,
 ) -> int:
-    """Return the K of `tiers` with the most tokens per second; the smallest among equals.
+    """Return the K of `tiers` with the most tokens per second, but the longest unless it is clearly worse.
 
-    `coverage` is the share of K that a draft offers on average: prompt lookup often has nothing.
+    Learnt step times differ by some percent for no reason, and the longest is what is configured:
+    another K has to promise more than `_CLEARLY` better to take its place. Of those that do, the
+    best, and the smallest among equals. `coverage` is the share of K that a draft offers on average: prompt lookup often
+    has nothing.
     """
-    best, rate = 0, -inf
     ordered = sorted(tiers)
-    tokens = _expected_tokens(acceptance, ordered[-1]) if ordered else []
-    for k in ordered:
-        found = tokens[k] / cost.steps.seconds(batch, k * coverage, context)
-        if found > rate * (1 + 1e-9):
-            best, rate = k, found
+    if not ordered:
+        return 0
+    tokens = _expected_tokens(acceptance, ordered[-1])
+    rates = {k: tokens[k] / cost.steps.seconds(batch, k * coverage, context) for k in ordered}
+    best, rate = ordered[-1], rates[ordered[-1]] * (1 + _CLEARLY)
+    for k in ordered[:-1]:
+        if rates[k] > rate * (1 + 1e-9):
+            best, rate = k, rates[k]
     return best
 
 

@@ -130,7 +130,8 @@ def test_breakeven_grows_with_load_and_tells_who_wins() -> None:
     assert found == sorted(found, key=lambda value: value or 0.0)
     for load, breakeven in zip((0, 4, 16), found, strict=True):
         assert breakeven is not None
-        for acceptance in (breakeven - 0.02, breakeven + 0.02):
+        # Where none are better by little, drafts are made as configured.
+        for acceptance in (breakeven - 0.08, breakeven + 0.02):
             asked = forecast(views(load), CURVES, LENGTHS, (acceptance,), tiers=(0, 4))
             assert (asked.lanes[S].k > 0) == (acceptance > breakeven)
 

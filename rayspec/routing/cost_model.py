@@ -175,12 +175,12 @@ def best_k(
     tiers: Sequence[int],
     coverage: float = 1.0,
 ) -> int:
-    """Return the K of `tiers` with the most tokens per second, but the longest unless it is clearly worse.
+    """Return the K of `tiers` with the most tokens per second; the longest unless clearly worse.
 
     Learnt step times differ by some percent for no reason, and the longest is what is configured:
     another K has to promise more than `_CLEARLY` better to take its place. Of those that do, the
-    best, and the smallest among equals. `coverage` is the share of K that a draft offers on average: prompt lookup often
-    has nothing.
+    best, and the smallest among equals. `coverage` is the share of K that a draft offers on
+    average: prompt lookup often has nothing.
     """
     ordered = sorted(tiers)
     if not ordered:

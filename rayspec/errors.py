@@ -223,8 +223,12 @@ _MAX_VALUE_CHARS = 80
 
 
 def _shorten(value: object) -> str:
+    """Cut a long value in its middle: of a path, the end says most."""
     text = _one_line(repr(value))
-    return text if len(text) <= _MAX_VALUE_CHARS else text[: _MAX_VALUE_CHARS - 1] + "…"
+    if len(text) <= _MAX_VALUE_CHARS:
+        return text
+    head = _MAX_VALUE_CHARS // 3
+    return text[:head] + "…" + text[head + 1 - _MAX_VALUE_CHARS :]
 
 
 def _one_line(text: str) -> str:

@@ -15,8 +15,12 @@ def test_config_error_is_one_line_with_field_value_and_remedy() -> None:
     assert str(error) == "speculative.k_tiers = [9]: use values up to 5"
 
 
-def test_config_error_shortens_long_values() -> None:
-    assert len(str(ConfigError("model", "x" * 1000, "shorter"))) < 120
+def test_config_error_shortens_long_values_and_keeps_the_end_of_a_path() -> None:
+    path = "/begins" + "/folder" * 100 + "/prompts.jsonl:7"
+    text = str(ConfigError("prompts", path, "is not JSON"))
+    assert text.startswith("prompts = '/begins/")
+    assert text.endswith("…/folder/folder/folder/folder/prompts.jsonl:7': is not JSON"[-40:])
+    assert len(text) == len("prompts = : is not JSON") + 80
 
 
 def test_config_error_survives_pickling() -> None:

@@ -43,13 +43,28 @@ def answers(engine: Engine, tokens: Sequence[str]) -> list[tuple[int, ...]]:
     return [result.tokens for result in engine.run(tokens, GREEDY)]
 
 
+@pytest.fixture(scope="module")
+def texts() -> list[str]:
+    return [prompt.text for prompt in sample(8, seed=3)]
+
+
+@pytest.fixture(scope="module")
+def expected(host: EngineHost, smollm2: Path, texts: list[str]) -> list[tuple[int, ...]]:
+    """What the small model says: asked once, for it makes way for every other engine."""
+    return answers(host.get("small", lambda: start(smollm2)), texts)
+
+
 @pytest.mark.parametrize("ranks", [1, 2])
-def test_the_same_tokens(host: EngineHost, smollm2: Path, tmp_path: Path, ranks: int) -> None:
-    prompts = [prompt.text for prompt in sample(8, seed=3)]
-    plain = host.get("small", lambda: start(smollm2))
-    expected = answers(plain, prompts)
+def test_the_same_tokens(
+    host: EngineHost,
+    smollm2: Path,
+    tmp_path: Path,
+    texts: list[str],
+    expected: list[tuple[int, ...]],
+    ranks: int,
+) -> None:
     grown = GrownModel.of(smollm2, SHAPES["0.5b"])
     arguments = engine_args(grown.write_config(tmp_path))
     folder = Path(arguments.pop("model"))
     engine = host.get(f"grown-{ranks}", lambda: start(folder, ranks, **arguments))
-    assert answers(engine, prompts) == expected
+    assert answers(engine, texts) == expected

@@ -15,8 +15,9 @@ from tests.support.prometheus import Prometheus, queries, resolved
 
 pytestmark = pytest.mark.e2e
 
-# Long enough for rates over 20 s, and for the same 20 s earlier.
-SERVED_S = 60.0
+# Rates over so long, in seconds, and the same so much earlier, at every time of a window.
+RATE_S, WINDOW_S = 12, 12
+SERVED_S = 2 * RATE_S + WINDOW_S + 4.0
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def scraped(app: Application, tmp_path_factory: pytest.TempPathFactory) -> Itera
         with both_lanes():
             time.sleep(SERVED_S)
             until = time.time()
-        yield Scraped(server, until - 15, until)
+        yield Scraped(server, until - WINDOW_S, until)
 
 
 def test_the_application_is_scraped(scraped: Scraped) -> None:
@@ -51,7 +52,7 @@ def test_the_application_is_scraped(scraped: Scraped) -> None:
 
 @pytest.mark.parametrize(("panel", "query"), list(queries()))
 def test_every_query_has_data(scraped: Scraped, panel: str, query: str) -> None:
-    asked = resolved(query, interval="20s", before="20s")
+    asked = resolved(query, interval=f"{RATE_S}s", before=f"{RATE_S}s")
     if panel.startswith("annotation"):
         scraped.server.ask("query", query=asked)  # is valid; nothing was lost
     else:

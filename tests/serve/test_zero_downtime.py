@@ -6,10 +6,11 @@ changed back: what these tests leave has short timeouts, and is for the last mod
 
 from __future__ import annotations
 
+import asyncio
 import socket
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from threading import Event
 from typing import Any
 
 import httpx
@@ -63,7 +64,8 @@ def changed(app: Application) -> Application:
     args |= CHANGES
     args["plain"]["autoscaling"] = AUTOSCALING
     before = app.replicas()
-    with Traffic(long=2) as traffic:
+    # Users that never paused would leave little of two cores to the engines that start.
+    with Traffic(long=2, pause_s=0.5) as traffic:
         app.wait_for(lambda: traffic.answered["short"] > 2, 60)
         app.deploy(config)
         app.wait_for(lambda: replaced(app, before), 400)
@@ -157,25 +159,27 @@ def test_what_is_not_answered_in_time_leaves_the_engine(changed: Application) ->
     assert changed.metric("vllm:num_requests_waiting") == 0
 
 
-def test_engines_come_and_go_with_the_load(changed: Application) -> None:
+async def test_engines_come_and_go_with_the_load(changed: Application) -> None:
     def engines() -> list[str]:
         return sorted(changed.replicas()["PlainTarget"].values())
 
-    changed.wait_for(lambda: engines() == ["RUNNING"], 90)
-    stop = Event()
+    async def reach(condition: Callable[[], bool], timeout_s: float) -> None:
+        await asyncio.to_thread(changed.wait_for, condition, timeout_s)
 
-    def user(_: int) -> None:
+    async def user(client: httpx.AsyncClient) -> None:
         # Too long to end in time: a client that the busy machine delays leaves no gap in the load.
-        while not stop.is_set():
-            client.post(URL, json=body(1900, "off"))
+        while True:
+            await client.post(URL, json=body(1900, "off"))
 
-    with clients() as client, ThreadPoolExecutor(12) as pool:
-        users = [pool.submit(user, number) for number in range(12)]
+    await reach(lambda: engines() == ["RUNNING"], 90)
+    async with httpx.AsyncClient(timeout=120, limits=httpx.Limits(max_connections=None)) as client:
+        users = [asyncio.create_task(user(client)) for _ in range(12)]
         try:
-            changed.wait_for(lambda: engines() == ["RUNNING", "RUNNING"], 200)
-            changed.wait_for(lambda: (changed.health() or {})["plain"]["replicas"] == 2, 30)
+            await reach(lambda: engines() == ["RUNNING", "RUNNING"], 200)
+            await reach(lambda: (changed.health() or {})["plain"]["replicas"] == 2, 30)
         finally:
-            stop.set()
-        for each in users:
-            each.result(120)
-    changed.wait_for(lambda: engines() == ["RUNNING"], 120)
+            for each in users:  # they leave, and do not wait for their answers
+                each.cancel()
+            ended = await asyncio.gather(*users, return_exceptions=True)
+    assert all(isinstance(each, asyncio.CancelledError) for each in ended), ended
+    await reach(lambda: engines() == ["RUNNING"], 120)

@@ -58,9 +58,15 @@ def failure(client: httpx.Client, request: dict[str, Any]) -> str | None:
 
 
 class Traffic:
-    """Short answers by `users` at once, and `long` streams that began before anything else."""
+    """Short answers by `users` at once, and `long` streams that began before anything else.
 
-    def __init__(self, users: int = 4, long: int = 2, long_tokens: int = 600) -> None:
+    Users wait `pause_s` after each answer.
+    """
+
+    def __init__(
+        self, users: int = 4, long: int = 2, long_tokens: int = 600, pause_s: float = 0.0
+    ) -> None:
+        self._pause_s = pause_s
         self.answered: Counter[str] = Counter()
         self.failures: list[str] = []
         self._stop = threading.Event()
@@ -90,6 +96,7 @@ class Traffic:
                 return
             tokens, lane = _TOKENS[turn % 3], _SPECULATION[turn // 3 % 3]
             self._ask("short", body(tokens, lane, stream=turn % 2 == 0))
+            self._stop.wait(self._pause_s)
 
     def _ask(self, kind: str, request: dict[str, Any]) -> None:
         wrong = failure(self._client, request)

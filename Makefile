@@ -57,7 +57,7 @@ load: $(INSTALLED_LOAD) ## Load what serves at HOST with all classes, write OUT/
 	python load_tests/report.py $(OUT)/routed.json --out $(OUT)/report.html
 
 test: $(INSTALLED_DEV) $(INSTALLED_LOAD) models ## Install, fetch the model, run all tests
-	python -m pytest -q
+	scripts/test
 
 lint: $(INSTALLED_DEV) ## Check style, format, types and docs/structure.md
 	ruff check .

@@ -10,6 +10,7 @@ import typer
 from rayspec.cli import (
     calibrate,
     config,
+    distill,
     doctor,
     keys,
     models,
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 app.command("calibrate")(calibrate.calibrate)
 app.add_typer(config.app, name="config")
+app.command("distill")(distill.distill)
 app.command("doctor")(doctor.doctor)
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")

@@ -9,7 +9,15 @@ from typing import Any
 
 from rayspec.errors import ConfigError
 
-__all__ = ["describe_difference", "model_max_len", "model_vocab_size", "tokenizer_hash"]
+__all__ = [
+    "describe_difference",
+    "model_hash",
+    "model_max_len",
+    "model_vocab_size",
+    "tokenizer_hash",
+]
+
+_WEIGHTS = ("*.safetensors", "*.bin", "*.pt", "*.gguf")
 
 
 def tokenizer_hash(path: str | Path) -> str:
@@ -18,6 +26,23 @@ def tokenizer_hash(path: str | Path) -> str:
     digest = hashlib.sha256()
     for part in (sorted(vocabulary.items(), key=lambda item: (item[1], item[0])), merges):
         digest.update(json.dumps(part, ensure_ascii=True).encode())
+    return digest.hexdigest()[:32]
+
+
+def model_hash(path: str | Path) -> str:
+    """Return a hash over the weight files of a model folder, whose every byte is read.
+
+    The same weights cut into other files are another model to it.
+    """
+    files = next((found for kind in _WEIGHTS if (found := sorted(Path(path).glob(kind)))), None)
+    if files is None:
+        raise ConfigError("model", str(path), "has no weights: no .safetensors file")
+    digest = hashlib.sha256()
+    for file in files:
+        with file.open("rb") as content:
+            digest.update(
+                f"{file.name} {hashlib.file_digest(content, 'sha256').hexdigest()}\n".encode()
+            )
     return digest.hexdigest()[:32]
 
 

@@ -17,7 +17,7 @@ from rayspec.audit.doctor_gpus import gather_gpus
 from rayspec.priority import NICENESS
 from rayspec.vllm_ext import compat
 
-__all__ = ["gather_machine"]
+__all__ = ["gather_machine", "machine_memory"]
 
 _PACKAGES = (
     "torch",
@@ -51,7 +51,7 @@ def gather_machine() -> Machine:
     packages = dict(_installed())
     variables = {name: os.environ[name] for name in _VARIABLES if name in os.environ}
     token = _token_file(variables)
-    total, free = _memory()
+    total, free = machine_memory()
     return Machine(
         python=platform.python_version(),
         system=f"{platform.system()} {platform.machine()}",
@@ -129,7 +129,7 @@ def _cpu_flags(cpuinfo: Path) -> frozenset[str]:
     return frozenset()
 
 
-def _memory() -> tuple[int, int]:
+def machine_memory() -> tuple[int, int]:
     """Return total and available memory of this machine, or of its control group if less."""
     fields = {}
     for line in Path("/proc/meminfo").read_text().splitlines():

@@ -12,6 +12,7 @@ from rayspec.cli import (
     config,
     distill,
     doctor,
+    draft,
     keys,
     models,
     plan,
@@ -35,6 +36,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.add_typer(config.app, name="config")
 app.command("distill")(distill.distill)
 app.command("doctor")(doctor.doctor)
+app.add_typer(draft.app, name="draft")
 app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.command("plan")(plan.plan)

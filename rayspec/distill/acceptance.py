@@ -142,11 +142,11 @@ def _compare(
         model.base_model(ids, use_cache=False).last_hidden_state.flatten(0, 1)[places]
         for model in (target, draft)
     ]
-    heads = [model.get_output_embeddings().weight for model in (target, draft)]
+    heads = [model.get_output_embeddings().weight.float() for model in (target, draft)]
     overlaps, rights = [], []
     for begin in range(0, len(places), 2048):
         expected, found = (
-            (state[begin : begin + 2048] @ head.T).float()
+            state[begin : begin + 2048].float() @ head.T
             for state, head in zip(states, heads, strict=True)
         )
         if drafted is not None:

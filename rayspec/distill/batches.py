@@ -60,13 +60,12 @@ def epochs(
 def collate(texts: Texts, chosen: npt.NDArray[np.int64], answered: npt.NDArray[np.int64]) -> Batch:
     """Return the chosen texts as a batch; `answered` counts answered tokens before each token."""
     starts, lengths = texts.starts[chosen], texts.lengths[chosen]
-    width = int(lengths.max())
-    ids = np.zeros((len(chosen), width), dtype=np.int64)
-    wanted = np.zeros((len(chosen), width), dtype=np.bool_)
-    rows = np.zeros((len(chosen), width), dtype=np.int64)
-    for row, (start, length) in enumerate(zip(starts.tolist(), lengths.tolist(), strict=True)):
-        ids[row, :length] = texts.tokens[start : start + length]
-        wanted[row, : length - 1] = texts.answered[start + 1 : start + length]
-        rows[row, : length - 1] = answered[start + 1 : start + length]
+    columns = np.arange(int(lengths.max()))
+    where = np.minimum(starts[:, None] + columns, len(texts.tokens) - 1)  # [texts, length]
+    ids = np.where(columns < lengths[:, None], texts.tokens[where], 0).astype(np.int64)
+    following = np.minimum(where + 1, len(texts.tokens) - 1)
+    wanted = texts.answered[following] & (columns < lengths[:, None] - 1)
     places = np.flatnonzero(wanted)
-    return Batch(torch.from_numpy(ids), torch.from_numpy(places), rows.reshape(-1)[places])
+    return Batch(
+        torch.from_numpy(ids), torch.from_numpy(places), answered[following.reshape(-1)[places]]
+    )

@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import torch
 
 __all__ = ["Ask", "Generator", "TransformersGenerator", "VllmGenerator"]
+
+
+_ACTIVATIONS: Final = 6 * 2**30  # and graphs
+_SEQUENCES: Final = 512  # at a time: as many as CUDA graphs are captured for
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,19 +36,31 @@ class Generator(Protocol):
 
 
 class VllmGenerator:
-    """vLLM's offline engine. Read at vLLM 0.32.0."""
+    """vLLM's offline engine; on a GPU it takes `gpu_share` of the memory. Read at vLLM 0.32.0.
 
-    def __init__(self, folder: Path, *, max_len: int, gpu_share: float, seed: int = 0) -> None:
+    Engines that start beside each other would each take what the others allocate meanwhile for
+    their own, so the KV cache gets a size instead of being measured.
+    """
+
+    def __init__(
+        self, folder: Path, *, max_len: int, gpu_share: float = 0.8, seed: int = 0
+    ) -> None:
         from vllm import LLM
+        from vllm.platforms import current_platform
 
         options: dict[str, Any] = {}
-        if torch.cuda.is_available():
-            options = {"gpu_memory_utilization": gpu_share, "max_num_seqs": 1024}
+        if not current_platform.is_cpu():
+            memory = gpu_share * current_platform.get_device_total_memory()
+            weights = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+            options = {
+                "gpu_memory_utilization": gpu_share,
+                "kv_cache_memory_bytes": int(max(memory - weights - _ACTIVATIONS, memory / 8)),
+                "max_num_seqs": _SEQUENCES,
+            }
         self._llm: Any = LLM(
             str(folder),
             max_model_len=max_len,
             seed=seed,
-            generation_config="vllm",  # no sampling defaults of the model's
             disable_log_stats=True,
             **options,
         )
@@ -74,7 +90,9 @@ class TransformersGenerator:
     """transformers' `generate`, in batches of prompts of like length and the same temperature."""
 
     def __init__(self, model: Any, end: int | None, *, batch: int = 16) -> None:
-        self._model, self._end, self._batch = model, end, batch
+        self._model, self._batch = model, batch
+        ends = model.generation_config.eos_token_id
+        self._ends = ends if isinstance(ends, list) else [end if ends is None else ends]
 
     def answer(self, asked: Sequence[Ask]) -> list[list[int]]:
         """Return an answer to each prompt."""
@@ -113,8 +131,8 @@ class TransformersGenerator:
             do_sample=sampled,
             temperature=first.temperature if sampled else None,
             top_k=0 if sampled else None,
-            eos_token_id=self._end,
-            pad_token_id=0 if self._end is None else self._end,
+            eos_token_id=self._ends if None not in self._ends else None,
+            pad_token_id=self._ends[0] or 0,
         )
         device = next(self._model.parameters()).device
         found = self._model.generate(
@@ -123,9 +141,8 @@ class TransformersGenerator:
         return [self._cut(row) for row in found[:, width:].tolist()]
 
     def _cut(self, answer: list[int]) -> list[int]:
-        if self._end in answer:
-            return answer[: answer.index(self._end) + 1]
-        return answer
+        ended = next((at for at, token in enumerate(answer) if token in self._ends), len(answer))
+        return answer[: ended + 1]
 
     def close(self) -> None:
         """Nothing to give back."""

@@ -41,7 +41,8 @@ class ChosenLogProbs(torch.autograd.Function):
     """Log-probabilities of chosen tokens, without keeping logits over the whole vocabulary.
 
     Takes hidden states [n, hidden], the head's weight [vocabulary, hidden] and token ids [n, k];
-    gives float32 [n, k]. Logits are computed in pieces, and again for the gradient.
+    gives [n, k]; all of them float32 but the ids, because logits in bfloat16 are off by up to a
+    sixteenth. Logits are computed in pieces, and again for the gradient.
     """
 
     @staticmethod
@@ -53,7 +54,7 @@ class ChosenLogProbs(torch.autograd.Function):
         rows = max(1, _ELEMENTS // weight.shape[0])
         return torch.cat(
             [
-                (part @ weight.T).log_softmax(-1, dtype=torch.float32).gather(1, chosen)
+                (part @ weight.T).log_softmax(-1).gather(1, chosen)
                 for part, chosen in zip(hidden.split(rows), ids.split(rows), strict=True)
             ]
         )
@@ -64,7 +65,7 @@ class ChosenLogProbs(torch.autograd.Function):
         hidden, weight, ids = ctx.saved_tensors
         rows = max(1, _ELEMENTS // weight.shape[0])
         d_hidden = torch.empty_like(hidden)
-        d_weight = torch.zeros_like(weight, dtype=torch.float32)
+        d_weight = torch.zeros_like(weight)
         parts = zip(
             hidden.split(rows),
             ids.split(rows),
@@ -74,10 +75,9 @@ class ChosenLogProbs(torch.autograd.Function):
         )
         for part, chosen, gradient, out in parts:
             # d logq_j / d z_i = [i = j] − q_i
-            d_logits = (part @ weight.T).softmax(-1, dtype=torch.float32)
+            d_logits = (part @ weight.T).softmax(-1)
             d_logits *= -gradient.sum(-1, keepdim=True)
             d_logits.scatter_add_(1, chosen, gradient)
-            narrow = d_logits.to(weight.dtype)
-            torch.matmul(narrow, weight, out=out)
-            d_weight += narrow.T @ part
-        return d_hidden, d_weight.to(weight.dtype), None
+            torch.matmul(d_logits, weight, out=out)
+            d_weight.addmm_(d_logits.T, part)
+        return d_hidden, d_weight, None

@@ -5,6 +5,7 @@ Every phase leaves its result in the work folder, so that the same command goes 
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -60,6 +61,9 @@ class Distillation:
         spec = self.spec
         self._claim(spec.work)
         device = self._device()
+        if device.type == "cuda":
+            # TF32 holds what bfloat16 holds: heads are multiplied in it, into logits of 32 bits.
+            torch.set_float32_matmul_precision("high")
         questions = self._questions()
         self._answers(questions, device)
         texts = Texts.load(spec.work / "texts")
@@ -153,7 +157,7 @@ class Distillation:
             "deadline": deadline,
         }
         if backend == "vllm":
-            workers = spec.engines or default_workers()
+            workers = spec.engines or default_workers(spec.target)
             self.say(f"answers: {workers} engines of vLLM start")
             job |= {
                 "target": str(spec.target),
@@ -213,7 +217,7 @@ class Distillation:
         said = Every(10.0, self.say)
         some = held_out if target.device.type == "cuda" else _few(held_out)
         began, tokens, measured, now = time.monotonic(), 0, 0, None
-        with closing(learn(draft, rows, scores, training, spec.work / "checkpoint.pt")) as steps:
+        with closing(learn(draft, rows, scores, training, self._checkpoint())) as steps:
             for now in steps:
                 tokens += now.tokens
                 if said.due():
@@ -236,6 +240,13 @@ class Distillation:
             "minutes": spec.minutes,
             "device": torch.cuda.get_device_name() if target.device.type == "cuda" else "cpu",
         }
+
+    def _checkpoint(self) -> Path:
+        """Return where this training is kept; one of another shape or loss has another place."""
+        spec = self.spec
+        how = (self.preset, spec.loss, spec.batch_tokens, spec.rate, spec.steps, spec.seed)
+        name = hashlib.sha256(repr(how).encode()).hexdigest()[:8]
+        return spec.work / f"checkpoint-{name}.pt"
 
     def _finish(
         self, target: Any, draft: Any, others: Texts, held_out: Texts, training: dict[str, Any]
@@ -270,6 +281,7 @@ class Distillation:
         if spec.out.exists():  # empty: `check` has seen to that
             spec.out.rmdir()
         shutil.move(made, spec.out)
+        self._checkpoint().unlink()
         return manifest
 
 

@@ -20,40 +20,57 @@ from rayspec.distill.texts import Texts
 __all__ = ["Scores", "answered_before", "score", "top_k"]
 
 _BLOCK = 64
+_MEMORY = 2.5  # times the scores: what training needs beside them
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Of each answered token the target's top k: `ids` and `logp` float16, both [answered, k]."""
+    """Of each answered token the target's top k: `ids` and `logp` float16, both [answered, k].
 
-    ids: npt.NDArray[Any]
-    logp: npt.NDArray[np.float16]
+    Ids of vocabularies up to 65 536 are int16 without a sign, others int32.
+    """
+
+    ids: torch.Tensor
+    logp: torch.Tensor
 
     @classmethod
     def empty(cls, folder: Path, tokens: int, k: int, vocabulary: int) -> Scores:
         """Return new arrays in files of `folder`."""
-        narrow = np.uint16 if vocabulary <= 1 << 16 else np.int32
-        return cls(
-            np.lib.format.open_memmap(folder / "ids.npy", "w+", narrow, (tokens, k)),
-            np.lib.format.open_memmap(folder / "logp.npy", "w+", np.float16, (tokens, k)),
-        )
+        narrow = np.int16 if vocabulary <= 1 << 16 else np.int32
+        for name, kind in (("ids", narrow), ("logp", np.float16)):
+            create: Any = np.lib.format.open_memmap  # has no types
+            create(folder / f"{name}.npy", "w+", kind, (tokens, k)).flush()
+        return cls.load(folder)
 
     @classmethod
     def load(cls, folder: Path) -> Scores:
         """Return what `score` wrote, mapped from its files."""
-        return cls(
-            np.load(folder / "ids.npy", mmap_mode="r"), np.load(folder / "logp.npy", mmap_mode="r")
-        )
+        ids, logp = (np.load(folder / f"{name}.npy", mmap_mode="r+") for name in ("ids", "logp"))
+        return cls(torch.from_numpy(ids), torch.from_numpy(logp))
+
+    def on(self, device: torch.device) -> Scores:
+        """Return the same, on a GPU if that has more than enough memory, else as it is."""
+        if device.type != "cuda" or _MEMORY * self.size > torch.cuda.mem_get_info(device)[0]:
+            return self
+        return Scores(self.ids.to(device), self.logp.to(device))
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return sum(each.numel() * each.element_size() for each in (self.ids, self.logp))
 
     def rows(
         self, rows: npt.NDArray[np.int64], device: torch.device
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return ids int64 and logp float32 of some answered tokens, [rows, k]."""
-        ids = torch.from_numpy(self.ids[rows].astype(np.int32))
-        logp = torch.from_numpy(np.asarray(self.logp[rows]))
-        if device.type == "cuda":  # from pinned memory the copy waits for nothing
+        """Return ids int64 and logp float32 of some answered tokens on the device, [rows, k]."""
+        index = torch.from_numpy(rows)
+        if self.ids.is_cuda:
+            index = index.pin_memory().to(device, non_blocking=True)
+        ids, logp = self.ids[index], self.logp[index]
+        if device.type == "cuda" and not ids.is_cuda:
             ids, logp = (part.pin_memory().to(device, non_blocking=True) for part in (ids, logp))
-        return ids.long(), logp.float()
+        ids = ids.long()
+        return ids & 0xFFFF if self.ids.dtype == torch.int16 else ids, logp.float()
 
 
 def answered_before(texts: Texts) -> npt.NDArray[np.int64]:
@@ -78,7 +95,7 @@ def score(
     """
     folder.mkdir(parents=True, exist_ok=True)
     device = next(target.parameters()).device
-    head = target.get_output_embeddings().weight
+    head = target.get_output_embeddings().weight.float()
     scores = Scores.empty(folder, texts.answer_tokens, k, head.shape[0])
     before, done = answered_before(texts), 0
     for chosen in batches(texts.lengths, budget, seed=0):
@@ -86,14 +103,13 @@ def score(
         hidden = target.base_model(batch.ids.to(device), use_cache=False).last_hidden_state
         places = hidden.flatten(0, 1)[batch.places.to(device)]
         for begin in range(0, len(batch.rows), 4096):
-            rows = batch.rows[begin : begin + 4096]
-            values, ids = top_k(places[begin : begin + 4096] @ head.T, k)
-            scores.ids[rows] = ids.cpu().numpy().astype(scores.ids.dtype)
-            scores.logp[rows] = values.half().cpu().numpy()
+            rows = torch.from_numpy(batch.rows[begin : begin + 4096])
+            values, ids = top_k(places[begin : begin + 4096].float() @ head.T, k)
+            # 16 bits are enough to tell ids apart; the sign they are read with is undone in `rows`
+            scores.ids[rows] = ids.cpu().to(scores.ids.dtype)
+            scores.logp[rows] = values.half().cpu()
         done += len(batch.rows)
         progress(done)
-    for array in (scores.ids, scores.logp):
-        array.flush()
     return scores
 
 
@@ -104,7 +120,6 @@ def top_k(logits: torch.Tensor, k: int) -> tuple[torch.Tensor, torch.Tensor]:
     one through the vocabulary.
     """
     n, vocabulary = logits.shape
-    logits = logits.float()
     whole = logits.logsumexp(-1, keepdim=True)
     if vocabulary % _BLOCK or vocabulary // _BLOCK < k:
         values, ids = logits.topk(min(k, vocabulary), dim=-1)

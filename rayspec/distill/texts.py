@@ -92,7 +92,9 @@ class Texts:
     @property
     def starts(self) -> npt.NDArray[np.int64]:
         """Where each text begins, [texts]."""
-        return np.concatenate([np.zeros(1, np.int64), self.ends[:-1]])[: len(self)]
+        starts = np.zeros_like(self.ends)
+        starts[1:] = self.ends[:-1]
+        return starts
 
     @property
     def lengths(self) -> npt.NDArray[np.int64]:

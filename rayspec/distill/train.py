@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def learn(
     *,
     save_every_s: float = 60.0,
     clock: Callable[[], float] = time.monotonic,
-) -> Iterator[Progress]:
+) -> Generator[Progress, None, None]:
     """Train `student`, float32 weights on its device, and yield after each step.
 
     Goes on from `checkpoint` where there is one. That is written every `save_every_s`, and when the
@@ -87,6 +87,7 @@ def learn(
         optimizer.load_state_dict(state["optimizer"])
         step, total = state["step"], training.steps or state["total"]
     student.train()
+    scores = scores.on(device)
     first, began, saved = step, clock(), clock()
     try:
         for chosen in epochs(texts.lengths, training.batch_tokens, training.seed, skip=step):
@@ -126,12 +127,11 @@ def _gradients(
     kind: LossKind,
 ) -> torch.Tensor:
     """Add the gradients of one batch to the weights' and return its loss."""
-    wide = torch.float32 if ids.device.type == "cpu" else torch.bfloat16
-    with torch.autocast(ids.device.type, wide, enabled=wide != torch.float32):
+    with torch.autocast(ids.device.type, torch.bfloat16, enabled=ids.device.type == "cuda"):
         hidden = student.base_model(ids, use_cache=False).last_hidden_state
     weight = student.get_output_embeddings().weight
-    picked = hidden.flatten(0, 1)[places].to(wide)
-    loss = divergence(logp, ChosenLogProbs.apply(picked, weight.to(wide), chosen), kind)
+    picked = hidden.flatten(0, 1)[places].float()
+    loss = divergence(logp, ChosenLogProbs.apply(picked, weight, chosen), kind)
     loss.backward()
     detached: torch.Tensor = loss.detach()
     return detached

@@ -17,11 +17,15 @@ __all__ = ["default_workers", "run_workers"]
 
 _CORES_EACH: Final = 5  # an engine's two busy processes, and their helpers
 _MOST: Final = 3
+_SMALL: Final = 4 * 10**9  # bytes of weights
 _GPU_SHARE: Final = 0.8  # of all engines together
 
 
-def default_workers() -> int:
-    """Return how many engines this machine feeds."""
+def default_workers(target: Path) -> int:
+    """Return how many engines this machine feeds; a large target keeps a GPU busy by itself."""
+    weights = sum(file.stat().st_size for file in target.glob("*.safetensors"))
+    if weights > _SMALL:
+        return 1
     return max(1, min(_MOST, len(os.sched_getaffinity(0)) // _CORES_EACH))
 
 

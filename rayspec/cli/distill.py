@@ -175,9 +175,14 @@ def distill(
         seed=seed,
     )
     shape = PRESETS[name].resized(hidden, layers, intermediate)
-    manifest = Distillation(
+    run = Distillation(
         spec, shape, lambda line: typer.echo(f"{time.monotonic() - began:6.0f} s  {line}", err=True)
-    ).run()
+    )
+    try:
+        manifest = run.run()
+    except KeyboardInterrupt:
+        typer.echo(f"rayspec: stopped; the same command goes on from {spec.work}", err=True)
+        raise typer.Exit(130) from None
     if work is None:
         shutil.rmtree(spec.work)
     _tell(manifest, out)

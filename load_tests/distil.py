@@ -2,8 +2,8 @@
 
     python load_tests/distil.py --shape shallow --out /tmp/smollm2-shallow
 
-The result is an ordinary model folder in the given shape, which vLLM's load format `grow` takes as
-well. Prints how well it agrees with the model it learned from on prompts that it never saw.
+`rayspec distill` for a draft in one of the shapes of `growth`, which vLLM's load format `grow`
+takes as well. Prints how well it agrees with the model it learned from on prompts it never saw.
 """
 
 from __future__ import annotations
@@ -25,17 +25,20 @@ from transformers import AutoModelForCausalLM  # noqa: E402
 
 from load_tests.growth import SHAPES, GrownModel, Shape  # noqa: E402
 from load_tests.growth.check import compare  # noqa: E402
-from load_tests.growth.distil import Training, pack, train, write_texts  # noqa: E402
+from rayspec.distill.run import Distillation  # noqa: E402
+from rayspec.distill.spec import DistillSpec  # noqa: E402
 from rayspec.models.fetch import resolve  # noqa: E402
 
 
-def load(folder: Path, dtype: torch.dtype, device: str) -> Any:
-    return AutoModelForCausalLM.from_pretrained(folder, dtype=dtype).to(device)
+def untrained(source: Path, shape: Shape) -> Any:
+    """Return the model of `source` grown into a shape, whose layers may be merged or left out."""
+    with tempfile.TemporaryDirectory() as folder:
+        grown = GrownModel.of(source, shape).write(Path(folder))
+        return AutoModelForCausalLM.from_pretrained(grown, dtype=torch.float32)
 
 
-def save(student: Any, source: Path, shape: Shape, out: Path) -> None:
-    """Write the student in bfloat16, with the recipe of a model that is grown from itself."""
-    student.to(torch.bfloat16).save_pretrained(out)
+def describe(out: Path, source: Path, shape: Shape) -> None:
+    """Give the model in `out` the recipe of one that is grown from itself."""
     GrownModel.of(source, shape).write_config(out)
     GrownModel.of(out, replace(shape, computes=())).write_config(out)
 
@@ -45,12 +48,13 @@ def main() -> None:
     parser.add_argument("--source", default="smollm2", help="the target: alias, id or folder")
     parser.add_argument("--shape", choices=SHAPES, default="shallow", help="of the draft")
     parser.add_argument("--out", type=Path, required=True, help="the folder to write")
-    parser.add_argument("--texts", type=int, default=20_000, help="questions to make up")
-    parser.add_argument("--answer-tokens", type=int, default=384)
-    parser.add_argument("--steps", type=int, default=Training.steps)
-    parser.add_argument("--batch", type=int, default=Training.batch, help="rows of 1024 tokens")
-    parser.add_argument("--rate", type=float, default=Training.rate)
-    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--minutes", type=float, default=8.0, help="of all of it")
+    parser.add_argument("--texts", type=int, help="most prompts to answer")
+    parser.add_argument("--answer-tokens", type=int, default=256)
+    parser.add_argument("--steps", type=int, help="instead of what the time allows")
+    parser.add_argument("--batch-tokens", type=int, default=32768)
+    parser.add_argument("--rate", type=float, default=6e-4)
+    parser.add_argument("--device", default="auto")
     args = parser.parse_args()
 
     source, shape = resolve(args.source), SHAPES[args.shape]
@@ -59,19 +63,25 @@ def main() -> None:
     def say(text: str) -> None:
         print(f"{time.monotonic() - started:6.0f} s  {text}", flush=True)
 
-    rows = pack(write_texts(source, args.texts, answer_tokens=args.answer_tokens), 1024)
-    say(f"{rows.numel() / 1e6:.1f}M tokens")
-    with tempfile.TemporaryDirectory() as folder:
-        student = load(GrownModel.of(source, shape).write(Path(folder)), torch.float32, args.device)
-    teacher = load(source, torch.bfloat16, args.device).eval()
-    training = Training(steps=args.steps, batch=args.batch, rate=args.rate)
-    for step, loss in enumerate(train(teacher, student, rows, training), 1):
-        if step % 50 == 0 or step == args.steps:
-            say(f"step {step}: {loss:.3f} nats")
-    del teacher
-    save(student, source, shape, args.out)
-    result = compare(source, args.out, dtype=torch.bfloat16, device=args.device, prompts=48)
-    say(str(result))
+    spec = DistillSpec(
+        target=source,
+        target_name=args.source,
+        out=args.out.absolute(),
+        work=args.out.with_name(args.out.name + ".work").absolute(),
+        minutes=args.minutes,
+        texts=args.texts,
+        answer_tokens=args.answer_tokens,
+        steps=args.steps,
+        batch_tokens=args.batch_tokens,
+        rate=args.rate,
+        device=args.device,
+    )
+    Distillation(spec, lambda: untrained(source, shape), args.shape, say).run()
+    describe(args.out, source, shape)
+    device = (
+        args.device if args.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    )
+    say(str(compare(source, args.out, dtype=torch.bfloat16, device=device, prompts=48)))
 
 
 if __name__ == "__main__":

@@ -140,10 +140,12 @@ def distill(
     """
     import json
     import shutil
+    from functools import partial
 
     from rayspec.distill.presets import PRESETS, default_preset
     from rayspec.distill.run import Distillation
     from rayspec.distill.spec import DistillSpec
+    from rayspec.distill.student import build
     from rayspec.models import resolve
 
     folder = resolve(target, progress=True)
@@ -176,7 +178,10 @@ def distill(
     )
     shape = PRESETS[name].resized(hidden, layers, intermediate)
     run = Distillation(
-        spec, shape, lambda line: typer.echo(f"{time.monotonic() - began:6.0f} s  {line}", err=True)
+        spec,
+        partial(build, folder, shape, seed=seed),
+        str(shape),
+        lambda line: typer.echo(f"{time.monotonic() - began:6.0f} s  {line}", err=True),
     )
     try:
         manifest = run.run()

@@ -59,7 +59,9 @@ def epochs(
 
 def collate(texts: Texts, chosen: npt.NDArray[np.int64], answered: npt.NDArray[np.int64]) -> Batch:
     """Return the chosen texts as a batch; `answered` counts answered tokens before each token."""
-    starts, lengths = texts.starts[chosen], texts.lengths[chosen]
+    ends = texts.ends[chosen]
+    starts = np.where(chosen > 0, texts.ends[chosen - 1], 0)
+    lengths = ends - starts
     columns = np.arange(int(lengths.max()))
     where = np.minimum(starts[:, None] + columns, len(texts.tokens) - 1)  # [texts, length]
     ids = np.where(columns < lengths[:, None], texts.tokens[where], 0).astype(np.int64)

@@ -33,6 +33,12 @@ class Preset:
         if self.heads % self.kv_heads:
             raise ConfigError("heads", self.heads, f"cannot share {self.kv_heads} KV heads")
 
+    def __str__(self) -> str:
+        return (
+            f"{self.layers} layers of {self.hidden}, MLP {self.intermediate}, "
+            f"{self.heads} heads of {self.head_dim}, {self.kv_heads} for KV"
+        )
+
     def resized(
         self,
         hidden: int | None = None,

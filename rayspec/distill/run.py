@@ -27,7 +27,6 @@ from rayspec.distill.encode import Encoder
 from rayspec.distill.generate import TransformersGenerator
 from rayspec.distill.harvest import harvest
 from rayspec.distill.manifest import Acceptance, Binding, DraftManifest
-from rayspec.distill.presets import Preset
 from rayspec.distill.progress import Counted, Every, brief
 from rayspec.distill.score import Scores, score
 from rayspec.distill.spec import DRAFT_LENGTH, DistillSpec
@@ -49,11 +48,17 @@ _COMPLETE = "complete"
 
 
 class Distillation:
-    """One distillation, from `spec` and the shape of the draft; `say` gets a line at a time."""
+    """One distillation; `say` gets a line at a time.
 
-    def __init__(self, spec: DistillSpec, preset: Preset, say: Callable[[str], None]) -> None:
+    `build` makes the untrained draft, a causal language model of transformers in float32 with the
+    vocabulary of the target, and `shape` says in a few words which one that is.
+    """
+
+    def __init__(
+        self, spec: DistillSpec, build: Callable[[], Any], shape: str, say: Callable[[str], None]
+    ) -> None:
         spec.check()
-        self.spec, self.preset, self.say = spec, preset, say
+        self.spec, self.build, self.shape, self.say = spec, build, shape, say
         self._began = time.monotonic()
 
     def run(self) -> DraftManifest:
@@ -78,11 +83,13 @@ class Distillation:
         narrow = torch.bfloat16 if device.type == "cuda" else torch.float32
         target = student.load(spec.target, narrow, device)
         scores = self._scores(target, rows)
-        draft = student.build(spec.target, self.preset, seed=spec.seed).to(device)
+        draft = self.build().to(device)
         size = sum(weight.numel() for weight in draft.parameters())
-        self.say(f"draft: {size / 1e6:.2f}M weights, {self.preset}")
+        self.say(f"draft: {size / 1e6:.2f}M weights, {self.shape}")
         training = self._train(target, draft, rows, scores, held_out)
-        return self._finish(target, draft, others, held_out, {"weights": size, **training})
+        return self._finish(
+            target, draft, others, held_out, {"weights": size, "shape": self.shape, **training}
+        )
 
     def _claim(self, work: Path) -> None:
         """Make the work folder, or make sure that what is in it is of the same distillation."""
@@ -244,7 +251,7 @@ class Distillation:
     def _checkpoint(self) -> Path:
         """Return where this training is kept; one of another shape or loss has another place."""
         spec = self.spec
-        how = (self.preset, spec.loss, spec.batch_tokens, spec.rate, spec.steps, spec.seed)
+        how = (self.shape, spec.loss, spec.batch_tokens, spec.rate, spec.steps, spec.seed)
         name = hashlib.sha256(repr(how).encode()).hexdigest()[:8]
         return spec.work / f"checkpoint-{name}.pt"
 

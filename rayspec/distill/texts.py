@@ -123,14 +123,14 @@ class Texts:
 
         Class and temperature of a row are its first text's. The order of all rows is drawn anew.
         """
-        rng = np.random.default_rng(seed)
+        rng, starts, lengths = np.random.default_rng(seed), self.starts, self.lengths
         order = rng.permutation(len(self))
         alone = len(order) - round(share * len(order))
         groups = [[int(index)] for index in order[:alone]]
         row: list[int] = []
         used = 0
         for index in order[alone:].tolist():
-            length = int(self.lengths[index])
+            length = int(lengths[index])
             if row and used + length > width:
                 groups.append(row)
                 row, used = [], 0
@@ -138,7 +138,7 @@ class Texts:
             used += length
         if row:
             groups.append(row)
-        starts, flat = self.starts, [index for group in groups for index in group]
+        flat = [index for group in groups for index in group]
         where = np.concatenate(
             [np.arange(starts[i], self.ends[i]) for i in flat] or [np.zeros(0, np.int64)]
         )
@@ -146,7 +146,7 @@ class Texts:
         return Texts(
             self.tokens[where],
             self.answered[where],
-            np.cumsum([self.lengths[group].sum() for group in groups], dtype=np.int64),
+            np.cumsum([lengths[group].sum() for group in groups], dtype=np.int64),
             self.classes[first],
             self.temperatures[first],
             self.held_out[first],

@@ -32,7 +32,9 @@ def default_workers(target: Path) -> int:
 def run_workers(
     job: dict[str, Any], workers: int, log: Path, told: Callable[[int, int], None]
 ) -> None:
-    """Run `workers` processes until they have answered what they can; ModelError if one fails.
+    """Run `workers` processes until they have answered what they can; ModelError if all fail.
+
+    Of some that fail the others' answers are used, and the log tells.
 
     `job` has the arguments that all share; `log` takes what engines say. `told` gets the texts and
     tokens of each piece of answers, from other threads one at a time.
@@ -77,7 +79,7 @@ def run_workers(
             for process in processes:
                 process.wait()
             raise
-    if any(codes):
+    if all(codes):
         lines = log.read_text(encoding="utf-8", errors="replace").strip().splitlines()
         last = next((line for line in reversed(lines) if "Error" in line), "no error told")
         raise ModelError(f"vLLM could not answer, see {log}: {last.strip()}")

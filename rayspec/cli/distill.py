@@ -98,7 +98,7 @@ def distill(
     ] = 0,
     generation_share: Annotated[
         float, typer.Option(help="Of the time, until answers end.", rich_help_panel=_DATA)
-    ] = 0.4,
+    ] = 0.5,
     loss: Annotated[
         Loss, typer.Option(help="What training makes small.", rich_help_panel=_TRAINING)
     ] = Loss.KL,

@@ -36,7 +36,7 @@ class DistillSpec:
     texts: int | None = None
     steps: int | None = None
     minutes: float = 15.0
-    generation_share: float = 0.4
+    generation_share: float = 0.5
     answer_tokens: int = 256
     backend: Backend = "auto"
     engines: int = 0

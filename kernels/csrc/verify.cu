@@ -7,10 +7,6 @@
 #ifndef RAYSPEC_READ_BLOCKS
 #define RAYSPEC_READ_BLOCKS 4
 #endif
-// How many tiles of a warp are on their way when it waits for one.
-#ifndef RAYSPEC_AHEAD
-#define RAYSPEC_AHEAD 2
-#endif
 #ifndef RAYSPEC_TRUNCATE_BLOCKS
 #define RAYSPEC_TRUNCATE_BLOCKS 3
 #endif
@@ -98,10 +94,6 @@ RS_DEVICE void read_rows(const Arguments& a) {
     const bool aligned = aligned16<T>(logits);
     Tile<T> next;
     if (first < end) next.load(logits, first, a.vocab, aligned);
-#if RAYSPEC_AHEAD == 2
-    Tile<T> after;
-    if (first + kWarps < end) after.load(logits, first + kWarps, a.vocab, aligned);
-#endif
     wait_for_previous();
     // Looks at what describes the row, all at once.
     const Words known = load_now(a.rows + index);
@@ -120,22 +112,11 @@ RS_DEVICE void read_rows(const Arguments& a) {
         }
         if (lane == 0) a.stats[index * a.tiles + t] = stats;
     };
-#if RAYSPEC_AHEAD == 2
-    // Two in turns, neither copied: a copy would wait for what it copies.
-    for (int t = first; t < end; t += 2 * kWarps) {
-        describe(next, t);
-        if (t + 2 * kWarps < end) next.load(logits, t + 2 * kWarps, a.vocab, aligned);
-        if (t + kWarps >= end) break;
-        describe(after, t + kWarps);
-        if (t + 3 * kWarps < end) after.load(logits, t + 3 * kWarps, a.vocab, aligned);
-    }
-#else
     for (int t = first; t < end; t += kWarps) {
         Tile<T> tile = next;
         if (t + kWarps < end) next.load(logits, t + kWarps, a.vocab, aligned);
         describe(tile, t);
     }
-#endif
     if (a.apart) return;
     // What only the last block needs, looked at while it is found out which one that is.
     const Row row = a.rows[index];

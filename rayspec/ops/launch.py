@@ -32,11 +32,8 @@ _DTYPES: Final = {
     torch.float16: "float16",
     torch.float32: "float32",
 }
-# Blocks of the reading kernel that a multiprocessor holds, and how many rounds of them there
-# should be before a warp reads more than one tile.
+# Blocks of the reading kernel that a multiprocessor holds.
 _RESIDENT: Final = 4
-_ROUNDS: Final = 2
-_MOST_TILES: Final = 4
 
 
 class Launcher(Protocol):
@@ -104,9 +101,13 @@ class _Workspace:
 
 
 def tiles_per_warp(tiles: int, rows: int, launcher: Launcher) -> int:
-    """Return how many tiles a warp reads one after the other: more only where blocks abound."""
-    warps = launcher.multiprocessors * _RESIDENT * (launcher.threads // 32) * _ROUNDS
-    return max(1, min(_MOST_TILES, tiles * rows // warps))
+    """Return how many tiles a warp reads one after the other.
+
+    As many as make one wave of blocks: every block waits for the row's description once, and the
+    last of a row's blocks decides it while others still read (measured by load_tests/tune_verify).
+    """
+    parts = max(1, launcher.multiprocessors * _RESIDENT // max(rows, 1))
+    return max(1, -(-tiles // (launcher.threads // 32 * parts)))
 
 
 class _Call:

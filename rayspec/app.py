@@ -14,6 +14,7 @@ from rayspec.config import AppSpec, DraftSpec, IngressSpec, TargetSpec, derive, 
 from rayspec.draft.deployment import Draft
 from rayspec.engine.autoscaling import AUTOSCALING_POLICY
 from rayspec.engine.cpu import CpuShare
+from rayspec.engine.own_draft import OwnDraftTarget
 from rayspec.engine.replica import PlainTarget, SpeculativeTarget
 from rayspec.ingress.server import Ingress
 from rayspec.routing import Lane
@@ -28,6 +29,8 @@ _DRAIN_LOOP_S = 1.0
 # An HTTP server is cheap: its successor serves before it stops.
 _INGRESS_SURGE_PERCENT = 100
 _HEALTH_CHECK_PERIOD_S = 5.0
+# A deployment keeps its name when the lane's drafts become its own.
+_NAMES = {Lane.SPECULATIVE: "SpeculativeTarget", Lane.PLAIN: "PlainTarget"}
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -50,7 +53,9 @@ def compose(spec: AppSpec) -> Application:
     for target in targets:
         cpus = CpuShare(first, engines)
         first += target.num_replicas
-        if target.lane is Lane.SPECULATIVE:
+        if target.speculation is not None and target.speculation.own is not None:
+            lanes[target.lane] = _target(OwnDraftTarget, target, cpus)
+        elif target.lane is Lane.SPECULATIVE:
             lanes[target.lane] = _target(SpeculativeTarget, target, cpus, drafts)
         else:
             lanes[target.lane] = _target(PlainTarget, target, cpus)
@@ -60,7 +65,7 @@ def compose(spec: AppSpec) -> Application:
 def _target(cls: type[PlainTarget], spec: TargetSpec, *others: Any) -> Any:
     deployment: Any = serve.deployment(
         cls,
-        name=cls.__name__,
+        name=_NAMES[spec.lane],
         **_replicas(spec),
         max_surge_percent=spec.max_surge_percent,
         max_ongoing_requests=spec.max_ongoing_requests,

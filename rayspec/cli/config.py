@@ -26,7 +26,9 @@ def check(
 
     config = load(file, application=application)
     lanes = [name for name in ("speculative", "plain") if getattr(config, name) is not None]
-    draft = f", draft {config.draft.kind}" if config.draft else ""
+    own = config.speculative.draft if config.speculative else None
+    kind = own.method if own else config.draft.kind if config.draft else ""
+    draft = f", draft {kind}" if kind else ""
     typer.echo(f"{file}: valid (model {config.model}, lanes {' and '.join(lanes)}{draft})")
 
 

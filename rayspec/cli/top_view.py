@@ -120,9 +120,18 @@ def _links(state: State) -> Text:
                     (told, "dim"),
                 )
             )
-        if not link["shards"]:
+        if link.get("method"):
+            lines.append(_own(link))
+        elif not link["shards"]:
             lines.append(Text(f"draft: {link['disabled_reason'] or 'unknown'}", style="bold red"))
     return Text("\n").join(lines)
+
+
+def _own(link: State) -> Text:
+    """Return what is told of an engine that drafts itself."""
+    drafted, accepted = sum(link["drafted_per_pos"]), sum(link["accepted_per_pos"])
+    told = f"  {_percent(accepted / drafted if drafted else None)} of {drafted} tokens accepted"
+    return Text.assemble("draft: ", (link["method"], "bold green"), " in the engine", (told, "dim"))
 
 
 def _classes(state: State, classes: Sequence[State]) -> RenderableType:

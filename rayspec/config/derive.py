@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rayspec.config.drafts import ModelDraftConfig, NgramDraftConfig
 from rayspec.config.lanes import LaneConfig, PlainLaneConfig, SpeculativeLaneConfig
+from rayspec.config.methods import ModelMethod, MtpMethod
 from rayspec.config.placement import (
     draft_device,
     draft_engine,
@@ -27,6 +28,7 @@ from rayspec.config.specs import (
     Device,
     DraftSpec,
     IngressSpec,
+    OwnDraftSpec,
     SpeculationSpec,
     TargetSpec,
     TelemetrySpec,
@@ -79,8 +81,10 @@ def _placed(app: AppSpec) -> AppSpec:
     target, plain, draft = app.speculative, app.plain, app.draft
     if plain is not None and plain.device == "cuda":
         app = replace(app, plain=replace(plain, env=_ENGINE_ENV | dict(plain.env)))
-    if target is None or draft is None or target.device == "cpu":
+    if target is None or target.device == "cpu":
         return app
+    if draft is None:  # vLLM chooses the runner that knows its method
+        return replace(app, speculative=replace(target, env=_ENGINE_ENV | dict(target.env)))
     ours, theirs = _ENGINE_ENV | _V2_RUNNER, dict[str, str]()
     nccl = target.speculation is not None and target.speculation.transport == "nccl"
     if nccl and share_one_gpu(target, draft.num_gpus):
@@ -149,6 +153,9 @@ def _speculation(config: AppConfig, settings: LaneConfig, device: Device) -> Spe
         transport=carrier,
         fused_verification=settings.fused_verification,
     )
+    if (own := settings.draft) is not None:
+        model = own.model if isinstance(own, ModelMethod | MtpMethod) else None
+        return replace(spec, own=OwnDraftSpec(own.method, model, own.vllm()))
     draft = config.draft
     if not isinstance(draft, ModelDraftConfig):
         return spec

@@ -13,8 +13,15 @@ from rayspec.config.schema import AppConfig
 from rayspec.errors import ConfigError
 
 _FIELD_PREFIX = re.compile(r"([a-z_][\w.-]*): (.*)", re.DOTALL)
-# The alternatives of `draft`, which pydantic inserts into the path of an error.
-_TAGS = ("ngram", "model", "random")
+# The field that tells the alternatives of a section apart, by the section's path, and its values,
+# which pydantic inserts into the path of an error.
+_TAGGED: Mapping[tuple[int | str, ...], tuple[str, tuple[str, ...]]] = {
+    ("draft",): ("kind", ("ngram", "model", "random")),
+    ("speculative", "draft"): (
+        "method",
+        ("ngram", "suffix", "draft_model", "eagle", "eagle3", "mtp"),
+    ),
+}
 
 
 class _Missing:
@@ -36,7 +43,8 @@ def explain(error: ValidationError, args: Mapping[str, Any]) -> ConfigError:
     if kind == "extra_forbidden":
         remedy = f"unknown field{_did_you_mean(first['loc'])}"
     elif kind in ("union_tag_invalid", "union_tag_not_found"):
-        path, remedy = (*path, "kind"), f"set it to one of {', '.join(_TAGS)}"
+        name, tags = _TAGGED[path]
+        path, remedy = (*path, name), f"set it to one of {', '.join(tags)}"
     return _error(path, remedy, args)
 
 
@@ -53,8 +61,10 @@ def _error(path: tuple[Any, ...], remedy: str, args: Mapping[str, Any]) -> Confi
 
 
 def _without_tag(path: tuple[int | str, ...]) -> tuple[int | str, ...]:
-    if len(path) > 1 and path[0] == "draft" and path[1] in _TAGS:
-        return (path[0], *path[2:])
+    for tagged, (_, tags) in _TAGGED.items():
+        at = len(tagged)
+        if path[:at] == tagged and len(path) > at and path[at] in tags:
+            return (*tagged, *path[at + 1 :])
     return tuple(part for part in path if part != "[key]")
 
 
@@ -78,8 +88,8 @@ def _did_you_mean(path: tuple[Any, ...]) -> str:
 def _fields_beside(path: tuple[Any, ...]) -> set[str]:
     sections: list[type[BaseModel]] = [AppConfig]
     for part in path[:-1]:
-        if part in _TAGS and any(part == _tag(section) for section in sections):
-            sections = [section for section in sections if part == _tag(section)]
+        if tagged := [section for section in sections if part in _tags(section)]:
+            sections = tagged
             continue
         annotations = [s.model_fields[part].annotation for s in sections if part in s.model_fields]
         # An index of a list or a key of a mapping stays in the section that its values have.
@@ -87,9 +97,10 @@ def _fields_beside(path: tuple[Any, ...]) -> set[str]:
     return {name for section in sections for name in section.model_fields}
 
 
-def _tag(section: type[BaseModel]) -> str | None:
-    kind = section.model_fields.get("kind")
-    return get_args(kind.annotation)[0] if kind else None
+def _tags(section: type[BaseModel]) -> tuple[Any, ...]:
+    """Return the values by which one of several sections is chosen."""
+    fields = (section.model_fields.get(name) for name in ("kind", "method"))
+    return next((get_args(field.annotation) for field in fields if field), ())
 
 
 def nested_sections(annotation: Any) -> list[type[BaseModel]]:

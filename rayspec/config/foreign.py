@@ -16,6 +16,7 @@ from pathlib import Path
 ENGINE_ARGS = (("engine/arg_utils.py", "EngineArgs"), ("engine/arg_utils.py", "AsyncEngineArgs"))
 # Only what shapes answers; the rest of FrontendArgs is about an HTTP server that we do not run.
 FRONTEND_ARGS = (("entrypoints/launchers/cli_args.py", "BaseFrontendArgs"),)
+SPECULATIVE_ARGS = (("config/speculative.py", "SpeculativeConfig"),)
 
 
 def unknown(names: Iterable[str], classes: tuple[tuple[str, str], ...]) -> tuple[str, str] | None:
@@ -26,6 +27,11 @@ def unknown(names: Iterable[str], classes: tuple[tuple[str, str], ...]) -> tuple
             close = difflib.get_close_matches(name, known, n=1)
             return name, f"; did you mean {close[0]!r}?" if close else ""
     return None
+
+
+def lacks(module: str) -> bool:
+    """Whether vLLM is installed here without a `module` that it would import."""
+    return find_spec("vllm") is not None and find_spec(module) is None
 
 
 @cache

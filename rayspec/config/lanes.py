@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from rayspec.config import foreign
 from rayspec.config.fields import Count, Cpus, Env, Gpus, Resources, Section
+from rayspec.config.methods import Method
 
 # Keys of vLLM's AsyncEngineArgs that follow from the rest of the configuration, and where to say
 # what was meant instead.
@@ -26,10 +27,14 @@ OWNED_ENGINE_ARGS = {
     "worker_cls": "rayspec installs its own",
     "scheduler_cls": "rayspec installs its own",
     "additional_config": "rayspec keeps its settings there",
-    "speculative_config": "use the 'draft' section and the speculative lane",
+    "speculative_config": "use 'draft' at the top, or 'draft' of the speculative lane",
     "per_request_spec_decode_metrics": "rayspec measures acceptance by it",
     "disable_log_stats": "routing needs the engine's statistics",
 }
+
+
+# What only drafts over a link know.
+_OF_THE_LINK = {"draft_deadline_ms", "fused_verification"}
 
 
 class LaneConfig(Section):
@@ -141,8 +146,13 @@ class PlainLaneConfig(LaneConfig):
 
 
 class SpeculativeLaneConfig(LaneConfig):
-    """Engines that verify the tokens of the draft deployment."""
+    """Engines that verify drafted tokens: those of the draft deployment, or their own."""
 
+    draft: Method | None = Field(
+        None,
+        description="Drafts that each engine makes itself, by a method of vLLM's: there is no "
+        "draft deployment then, and no `draft` at the top.",
+    )
     num_speculative_tokens: int = Field(
         4, ge=1, le=32, description="Most draft tokens per sequence and step (K)."
     )
@@ -165,6 +175,13 @@ class SpeculativeLaneConfig(LaneConfig):
         "and draft are both on GPUs (NCCL) and 250 elsewhere (gloo). A draft that is late once is "
         "not waited for again until it has caught up.",
     )
+
+    @model_validator(mode="after")
+    def _check_draft(self) -> Self:
+        if self.draft is not None:
+            for name in _OF_THE_LINK & self.model_fields_set:
+                raise ValueError(f"{name}: leave it out where the engine drafts itself ('draft')")
+        return self
 
     @model_validator(mode="after")
     def _check_tiers(self) -> Self:

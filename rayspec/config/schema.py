@@ -11,6 +11,7 @@ from rayspec.config.access import CorsConfig, KeysConfig, PathPattern
 from rayspec.config.drafts import DraftConfig, ModelDraftConfig
 from rayspec.config.fields import Count, Cpus, NonEmpty, Resources, Section
 from rayspec.config.lanes import PlainLaneConfig, SpeculativeLaneConfig
+from rayspec.config.methods import ModelMethod, MtpMethod
 from rayspec.config.placement import impossible
 from rayspec.config.routing import RoutingConfig
 from rayspec.config.specs import Device
@@ -119,7 +120,9 @@ class AppConfig(Section):
         None, description="The lane without a draft; may be left out."
     )
     draft: DraftConfig | None = Field(
-        None, description="The draft deployment; goes with the speculative lane."
+        None,
+        description="The draft deployment; goes with the speculative lane, unless its engines "
+        "draft themselves (`speculative.draft`).",
     )
     routing: RoutingConfig = Field(
         default_factory=RoutingConfig, description="How requests are classified and routed."
@@ -133,15 +136,23 @@ class AppConfig(Section):
 
     def models(self) -> list[str]:
         """Return every model that the application loads, as written here."""
-        draft = [self.draft.model] if isinstance(self.draft, ModelDraftConfig) else []
-        return list(dict.fromkeys([self.model, *draft]))
+        own = None if self.speculative is None else self.speculative.draft
+        drafts = [
+            draft.model
+            for draft in (self.draft, own)
+            if isinstance(draft, ModelDraftConfig | ModelMethod | MtpMethod) and draft.model
+        ]
+        return list(dict.fromkeys([self.model, *drafts]))
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.speculative is None and self.plain is None:
             raise ValueError("plain: configure 'plain', 'speculative' or both")
-        if self.speculative is not None and self.draft is None:
+        own = self.speculative is not None and self.speculative.draft is not None
+        if self.speculative is not None and self.draft is None and not own:
             raise ValueError("draft: the speculative lane needs one, such as {kind: ngram}")
+        if self.draft is not None and own:
+            raise ValueError("draft: leave it out, or 'draft' of the speculative lane; not both")
         if self.speculative is None and self.draft is not None:
             raise ValueError("draft: remove it or add a 'speculative' lane that uses it")
         if wrong := foreign.unknown(self.frontend_args, foreign.FRONTEND_ARGS):

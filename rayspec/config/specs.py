@@ -15,6 +15,7 @@ Device = Literal["cpu", "cuda"]
 DraftKind = Literal["ngram", "model", "random"]
 DraftEngine = Literal["vllm", "transformers"]
 Transport = Literal["gloo", "nccl"]
+OwnMethod = Literal["ngram", "suffix", "draft_model", "eagle", "eagle3", "mtp"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,11 +31,21 @@ class TelemetrySpec:
 
 
 @dataclass(frozen=True, slots=True)
+class OwnDraftSpec:
+    """How an engine drafts by itself: a method of vLLM's, and fields of its SpeculativeConfig."""
+
+    method: OwnMethod
+    model: str | None = None
+    args: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
 class SpeculationSpec:
     """How the speculative lane uses its draft; `k_tiers` ascend from 0 to the maximum.
 
     `q_top` tokens' weights accompany each sampled draft token, none where it is 0. The engine's
-    sequences are shared out over `draft_shards` drafts.
+    sequences are shared out over `draft_shards` drafts. With `own` the engine drafts itself, and
+    what is about a draft deployment means nothing.
     """
 
     num_speculative_tokens: int
@@ -44,6 +55,7 @@ class SpeculationSpec:
     q_top: int = 0
     draft_shards: int = 1
     fused_verification: bool = True
+    own: OwnDraftSpec | None = None
 
     @property
     def q_mode(self) -> Literal["none", "sparse"]:
@@ -175,7 +187,7 @@ class IngressSpec:
 
 @dataclass(frozen=True, slots=True)
 class AppSpec:
-    """A whole application; at least one lane, and a draft exactly with the speculative one."""
+    """A whole application; at least one lane, and a draft only with the speculative one."""
 
     ingress: IngressSpec
     speculative: TargetSpec | None

@@ -6,14 +6,20 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rayspec.config import TargetSpec
-from rayspec.draft.identity import tokenizer_hash
+from rayspec.config import OwnDraftSpec, TargetSpec
+from rayspec.draft.identity import describe_difference, tokenizer_hash
 from rayspec.engine.cpu import fastest_dtype
+from rayspec.errors import ConfigError
+from rayspec.models.fetch import resolve
 from rayspec.telemetry.environment import engine_endpoint
 from rayspec.vllm_ext.config import ExtConfig
-from rayspec.vllm_ext.engine_args import plain_engine_args, speculative_engine_args
+from rayspec.vllm_ext.engine_args import (
+    own_draft_engine_args,
+    plain_engine_args,
+    speculative_engine_args,
+)
 
-__all__ = ["plain_args", "speculative_args"]
+__all__ = ["own_draft_args", "plain_args", "speculative_args"]
 
 
 # Of an engine's share of a GPU's memory; the rest is CUDA contexts and what others overdraw.
@@ -70,3 +76,35 @@ def speculative_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
             fused_verification=speculation.fused_verification,
         ),
     )
+
+
+def own_draft_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
+    """Return the `AsyncEngineArgs` of an engine that drafts itself.
+
+    Raises `ConfigError` for a draft model of other tokens.
+    """
+    speculation = spec.speculation
+    if speculation is None or speculation.own is None:
+        raise ValueError(f"the {spec.lane} lane has no draft of its own")
+    return own_draft_engine_args(
+        _common_args(spec, path),
+        device=spec.device,
+        num_speculative_tokens=speculation.num_speculative_tokens,
+        k_tiers=speculation.k_tiers,
+        method=speculation.own.method,
+        settings=_settings(speculation.own, path),
+    )
+
+
+def _settings(own: OwnDraftSpec, target: Path) -> dict[str, Any]:
+    if own.model is None:
+        return dict(own.args)
+    folder = resolve(own.model)
+    same_tokens = not own.args.get("use_heterogeneous_vocab", False)
+    if own.method == "draft_model" and same_tokens:
+        difference = describe_difference(target, folder)
+        if difference is not None:
+            raise ConfigError(
+                "speculative.draft.model", own.model, f"take one with the same tokens; {difference}"
+            )
+    return {"model": str(folder), **own.args}

@@ -198,6 +198,7 @@ class SpeculativeTarget(PlainTarget):
         shards: Sequence[Mapping[str, Any]] = status.get("shards", ())
         return {
             "replica": self._replica,
+            "method": None,
             "attached": self.attached,
             "k": status.get("k"),
             "disabled_reason": status.get("disabled_reason"),

@@ -51,6 +51,8 @@ def limits_of(config: AppConfig, *, has_gpu: bool) -> Limits:
     }
     draft = config.draft
     name: str = draft.kind if draft else ""
+    if config.speculative is not None and config.speculative.draft is not None:
+        name = f"vLLM {config.speculative.draft.method}"
     if isinstance(draft, ModelDraftConfig):
         name = f"{draft.kind} {draft.model.rstrip('/').rpartition('/')[2]}"
     return Limits(lanes, name, known=True)

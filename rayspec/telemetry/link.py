@@ -8,6 +8,8 @@ from typing import Any
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from rayspec.telemetry.positions import by_position, draft_attached
+
 __all__ = ["LinkCollector"]
 
 _GAUGES = {
@@ -40,8 +42,7 @@ class LinkCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         """Read the status once and yield its metrics."""
         status = self._read()
-        attached = float(bool(status.get("attached")))
-        yield GaugeMetricFamily("rayspec_draft_attached", "1 while a draft answers.", attached)
+        yield draft_attached(bool(status.get("attached")))
         shards = GaugeMetricFamily(
             "rayspec_draft_shard_attached", "1 while this draft answers.", labels=["shard"]
         )
@@ -53,13 +54,6 @@ class LinkCollector(Collector):
             yield GaugeMetricFamily(f"rayspec_link_{key}", text, float(link.get(key, 0)))
         for key, text in _COUNTERS.items():
             yield CounterMetricFamily(f"rayspec_link_{key}", text, float(link.get(key, 0)))
-        for name, text in (
-            ("drafted", "Draft tokens verified, by position in the draft."),
-            ("accepted", "Draft tokens accepted, by position in the draft."),
-        ):
-            family = CounterMetricFamily(
-                f"rayspec_position_{name}_tokens", text, labels=["position"]
-            )
-            for position, count in enumerate(status.get(f"{name}_per_pos", ())):
-                family.add_metric([str(position)], count)
-            yield family
+        yield from by_position(
+            status.get("drafted_per_pos", ()), status.get("accepted_per_pos", ())
+        )

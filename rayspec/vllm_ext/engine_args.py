@@ -11,7 +11,7 @@ from rayspec.vllm_ext import compat
 from rayspec.vllm_ext.compat import Compat, Device
 from rayspec.vllm_ext.config import ExtConfig
 
-__all__ = ["plain_engine_args", "speculative_engine_args"]
+__all__ = ["own_draft_engine_args", "plain_engine_args", "speculative_engine_args"]
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ WORKERS: Mapping[str, str] = {
 }
 PLAIN_CPU_WORKER = "rayspec.vllm_ext.worker_cpu.PlainWorker"
 SCHEDULER = "rayspec.vllm_ext.scheduler.create_scheduler"
+OWN_DRAFT_SCHEDULER = "rayspec.vllm_ext.scheduler.create_own_draft_scheduler"
 PROPOSER = "rayspec.vllm_ext.proposer.RemoteProposer"
 
 
@@ -83,6 +84,50 @@ def speculative_engine_args(
         },
         "per_request_spec_decode_metrics": "summary",
         **_extra(base, ext),
+    }
+
+
+def own_draft_engine_args(
+    base: Mapping[str, Any],
+    *,
+    device: Device,
+    num_speculative_tokens: int,
+    k_tiers: Sequence[int],
+    method: str,
+    settings: Mapping[str, Any],
+    compatibility: Compat | None = None,
+) -> dict[str, Any]:
+    """Return `base` with vLLM's own speculation by `method`, and `settings` of its configuration.
+
+    Of ours are only the scheduler, by which a request's own K is followed, and on CPU the worker
+    that repairs the V1 runner; neither is there on a vLLM that the hooks do not fit.
+    """
+    compatibility = compat.check(device) if compatibility is None else compatibility
+    on_gpu = device == "cuda"
+    config: dict[str, Any] = {
+        # The same lookup as a kernel, which the V2 runner has; on it `ngram` would be synchronous.
+        "method": "ngram_gpu" if on_gpu and method == "ngram" else method,
+        "num_speculative_tokens": num_speculative_tokens,
+        **settings,
+    }
+    args = {
+        **base,
+        "speculative_config": config,
+        "per_request_spec_decode_metrics": "summary",
+    }
+    if not compatibility.ok:
+        logger.warning("requests cannot choose how much is drafted: %s", compatibility.reason)
+        return args
+    # Suffix decoding is of the V1 runner, which has neither fillers nor graphs of a width.
+    tiers = tuple(k_tiers) if on_gpu and method != "suffix" else ()
+    if len(tiers) > 1:
+        config["num_speculative_tokens_per_batch_size"] = _declare(tiers, base)
+    worker = {} if on_gpu else {"worker_cls": PLAIN_CPU_WORKER}
+    return {
+        **args,
+        **worker,
+        "scheduler_cls": OWN_DRAFT_SCHEDULER,
+        **_extra(base, ExtConfig(k_tiers=tiers)),
     }
 
 

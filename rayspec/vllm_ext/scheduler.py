@@ -21,7 +21,16 @@ from rayspec.vllm_ext.config import STEP_K_ATTRIBUTE, ExtConfig
 from rayspec.vllm_ext.guard import Guard
 from rayspec.vllm_ext.params import asked_k
 
-__all__ = ["RayspecAsyncScheduler", "RayspecScheduler", "StepK", "create_scheduler", "widest"]
+__all__ = [
+    "OwnDraftAsyncScheduler",
+    "OwnDraftScheduler",
+    "RayspecAsyncScheduler",
+    "RayspecScheduler",
+    "StepK",
+    "create_own_draft_scheduler",
+    "create_scheduler",
+    "widest",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -117,6 +126,44 @@ class RayspecScheduler(StepK, Scheduler):
 
 class RayspecAsyncScheduler(StepK, AsyncScheduler):
     """The scheduler that runs one step ahead of the worker."""
+
+
+class _OwnDrafts(StepK):
+    """Mixin for a `Scheduler` whose engine drafts itself, for every request as much as for any."""
+
+    def update_draft_token_ids(self, draft_token_ids: Any) -> None:
+        """Do what vLLM does, then drop what a request did not ask for.
+
+        On the V2 runner drafts stay where they are, so that batches fit their graphs.
+        """
+        host: Any = super()
+        host.update_draft_token_ids(draft_token_ids)
+        me: Any = self
+        if me.use_v2_model_runner:
+            return
+        with self._guard("update_draft_token_ids"):
+            for req_id in draft_token_ids.req_ids:
+                request = me.requests.get(req_id)
+                if request is not None and (k := _asked(request)) is not None:
+                    request.spec_token_ids = request.spec_token_ids[:k]
+
+
+class OwnDraftScheduler(_OwnDrafts, Scheduler):
+    """The synchronous scheduler of an engine that drafts itself."""
+
+
+class OwnDraftAsyncScheduler(_OwnDrafts, AsyncScheduler):
+    """The same, one step ahead of the worker."""
+
+
+def create_own_draft_scheduler(
+    *args: Any, **kwargs: Any
+) -> OwnDraftScheduler | OwnDraftAsyncScheduler:
+    """Build the scheduler that fits an engine that drafts itself; see `create_scheduler`."""
+    vllm_config: Any = kwargs["vllm_config"] if "vllm_config" in kwargs else args[0]
+    if vllm_config.scheduler_config.async_scheduling:
+        return OwnDraftAsyncScheduler(*args, **kwargs)
+    return OwnDraftScheduler(*args, **kwargs)
 
 
 def create_scheduler(*args: Any, **kwargs: Any) -> RayspecScheduler | RayspecAsyncScheduler:

@@ -6,8 +6,9 @@ The only user of vLLM's stat logger interface, which vLLM does not consider stab
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from typing import Any
 
 from vllm.v1.metrics.loggers import StatLoggerBase
@@ -28,6 +29,7 @@ class EngineStats:
     `drafted` counts what the scheduler verified, fillers included: for the real acceptance use
     the worker's `rayspec_status()`. `context` is the mean length of a running sequence in tokens,
     as far as the use of the KV cache tells.
+    `drafted_per_pos` and `accepted_per_pos` are by position in the draft, empty before any.
     """
 
     at: float = 0.0
@@ -42,6 +44,8 @@ class EngineStats:
     accepted: int = 0
     generation_tokens: int = 0
     prompt_tokens: int = 0
+    drafted_per_pos: tuple[int, ...] = ()
+    accepted_per_pos: tuple[int, ...] = ()
 
 
 class LatestStats:
@@ -105,6 +109,10 @@ class LatestStats:
             generation_tokens=old.generation_tokens
             + (iteration.num_generation_tokens if iteration else 0),
             prompt_tokens=old.prompt_tokens + (iteration.num_prompt_tokens if iteration else 0),
+            drafted_per_pos=_added(old.drafted_per_pos, spec and spec.num_draft_tokens_per_pos),
+            accepted_per_pos=_added(
+                old.accepted_per_pos, spec and spec.num_accepted_tokens_per_pos
+            ),
         )
         if scheduler is not None and iteration is not None:
             self._learn(old, iteration, spec.num_draft_tokens if spec else 0)
@@ -144,6 +152,12 @@ class LatestStats:
             return 0
         cache = self._config.cache_config
         return (cache.num_gpu_blocks or 0) * (cache.block_size or 0)
+
+
+def _added(before: tuple[int, ...], more: Sequence[int] | None) -> tuple[int, ...]:
+    if not more:
+        return before
+    return tuple(map(sum, zip_longest(before, more, fillvalue=0)))
 
 
 class _Recorder(StatLoggerBase):

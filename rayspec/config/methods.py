@@ -9,11 +9,11 @@ from pydantic import Field, model_validator
 from rayspec.config import foreign
 from rayspec.config.fields import Count, NonEmpty, Section, Share
 
-__all__ = ["Method", "ModelMethod", "MtpMethod", "NgramMethod", "SuffixMethod"]
+__all__ = ["OWNED_ARGS", "Method", "ModelMethod", "MtpMethod", "NgramMethod", "SuffixMethod"]
 
 # Keys of vLLM's SpeculativeConfig that follow from the rest of the configuration, and where to say
 # what was meant instead.
-_OWNED = {
+OWNED_ARGS = {
     "method": "set 'method' of the draft",
     "model": "set 'model' of the draft",
     "num_speculative_tokens": "set 'num_speculative_tokens' of the lane",
@@ -44,8 +44,8 @@ class _Method(Section):
     @model_validator(mode="after")
     def _check_args(self) -> Self:
         for key in self.args:
-            if key in _OWNED:
-                raise ValueError(f"args.{key}: {_OWNED[key]}")
+            if key in OWNED_ARGS:
+                raise ValueError(f"args.{key}: {OWNED_ARGS[key]}")
         if wrong := foreign.unknown(self.args, foreign.SPECULATIVE_ARGS):
             raise ValueError(f"args.{wrong[0]}: vLLM has no such setting{wrong[1]}")
         return self

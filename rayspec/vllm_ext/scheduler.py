@@ -24,6 +24,7 @@ from rayspec.vllm_ext.params import asked_k
 __all__ = [
     "OwnDraftAsyncScheduler",
     "OwnDraftScheduler",
+    "OwnDrafts",
     "RayspecAsyncScheduler",
     "RayspecScheduler",
     "StepK",
@@ -128,7 +129,7 @@ class RayspecAsyncScheduler(StepK, AsyncScheduler):
     """The scheduler that runs one step ahead of the worker."""
 
 
-class _OwnDrafts(StepK):
+class OwnDrafts(StepK):
     """Mixin for a `Scheduler` whose engine drafts itself, for every request as much as for any."""
 
     def update_draft_token_ids(self, draft_token_ids: Any) -> None:
@@ -148,11 +149,11 @@ class _OwnDrafts(StepK):
                     request.spec_token_ids = request.spec_token_ids[:k]
 
 
-class OwnDraftScheduler(_OwnDrafts, Scheduler):
+class OwnDraftScheduler(OwnDrafts, Scheduler):
     """The synchronous scheduler of an engine that drafts itself."""
 
 
-class OwnDraftAsyncScheduler(_OwnDrafts, AsyncScheduler):
+class OwnDraftAsyncScheduler(OwnDrafts, AsyncScheduler):
     """The same, one step ahead of the worker."""
 
 

@@ -18,7 +18,7 @@ from vllm.v1.engine.llm_engine import LLMEngine
 
 from rayspec.link.protocol import Hello
 from rayspec.vllm_ext.config import ExtConfig
-from rayspec.vllm_ext.engine_args import speculative_engine_args
+from rayspec.vllm_ext.engine_args import own_draft_engine_args, speculative_engine_args
 from rayspec.vllm_ext.params import link_spec
 from rayspec.vllm_ext.stat_logger import LatestStats
 from tests.support.draft_process import DraftProcess
@@ -191,6 +191,32 @@ def start_engine(
             config.scheduler_config.async_scheduling = asynchronous
         stats = LatestStats()
         return Engine(LLMEngine.from_vllm_config(config, stat_loggers=[stats.factory]), ext, stats)
+
+
+def start_own_draft_engine(
+    model: Path,
+    *,
+    k: int,
+    method: str,
+    settings: Mapping[str, Any],
+    environment: Mapping[str, str],
+    **engine_args: Any,
+) -> Engine:
+    """Start an engine on the CPU that drafts itself by one of vLLM's methods."""
+    base = {"model": str(model), "disable_log_stats": False, "dtype": "float32", **engine_args}
+    kwargs = own_draft_engine_args(
+        {"enforce_eager": True, **base},
+        device="cpu",
+        num_speculative_tokens=k,
+        k_tiers=(0, k),
+        method=method,
+        settings=settings,
+    )
+    with patch.dict(os.environ, environment):
+        config = EngineArgs(**kwargs).create_engine_config()
+        stats = LatestStats()
+        engine = LLMEngine.from_vllm_config(config, stat_loggers=[stats.factory])
+    return Engine(engine, ExtConfig(), stats)
 
 
 def _result(output: Any) -> Result:

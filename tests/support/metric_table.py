@@ -17,6 +17,7 @@ from rayspec.telemetry.draft import DraftCollector
 from rayspec.telemetry.lanes import LaneCollector
 from rayspec.telemetry.link import LinkCollector
 from rayspec.telemetry.metrics import IngressMetrics
+from rayspec.telemetry.own_draft import OwnDraftCollector
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 # What a type adds to a metric's own labels.
@@ -66,12 +67,13 @@ def exported() -> list[Row]:
     collectors: list[Collector] = [
         LaneCollector(lambda: views),
         LinkCollector(lambda: status),
+        OwnDraftCollector("ngram", lambda: ([1], [1])),
         DraftCollector(lambda: DraftStats(**_ZEROS)),
     ]
     rows = [row(family, own[family.name]) for family in metrics.registry.collect()]
     for collector in collectors:
         rows += [row(family, labels_of(family)) for family in collector.collect()]
-    return rows
+    return list(dict.fromkeys(rows))  # what tells of any draft is there once
 
 
 def row(family: Metric, labels: Iterable[str]) -> Row:

@@ -37,6 +37,15 @@ def test_both_lanes_share_one_draft_and_the_machine() -> None:
     assert [(share.index, share.total) for share in shares] == [(0, 3), (1, 3)]
 
 
+def test_an_engine_that_drafts_itself_has_no_draft_deployment() -> None:
+    _, lanes, drafts = parts({"speculative": {"draft": {"method": "ngram"}}, **PLAIN})
+
+    assert drafts == []
+    target = lanes[Lane.SPECULATIVE]
+    assert (target.name, target.func_or_class.__name__) == ("SpeculativeTarget", "OwnDraftTarget")
+    assert len(target.init_args) == 2
+
+
 @pytest.mark.parametrize(("args", "lane"), [(SPECULATIVE, Lane.SPECULATIVE), (PLAIN, Lane.PLAIN)])
 def test_either_lane_may_be_left_out(args: dict[str, Any], lane: Lane) -> None:
     _, lanes, drafts = parts(args)

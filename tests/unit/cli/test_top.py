@@ -67,6 +67,17 @@ async def test_a_link_that_is_down_says_why() -> None:
     assert "draft: detached the draft does not answer" in text(render(state, 5))
 
 
+async def test_an_engine_that_drafts_itself_says_how() -> None:
+    state = await serving()
+    state["links"][0] |= {
+        "method": "ngram",
+        "shards": [],
+        "drafted_per_pos": [10, 6],
+        "accepted_per_pos": [5, 3],
+    }
+    assert "draft: ngram in the engine  50% of 16 tokens accepted" in text(render(state, 5))
+
+
 async def test_what_was_shown_stays_under_the_reason_why_it_is_old() -> None:
     shown = text(trouble("cannot ask", render(await serving(), 5)))
     assert shown.startswith("cannot ask")

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from rayspec.config import SpeculationSpec, derive, parse
+from rayspec.config import OwnDraftSpec, SpeculationSpec, derive, parse
 from rayspec.errors import ConfigError
 from rayspec.ingress.classify import ClassRule
 from rayspec.ingress.keys import ApiKey
@@ -108,6 +108,32 @@ def test_routing_becomes_a_policy() -> None:
     assert spec.policy.constrained_lane is Lane.SPECULATIVE
     assert spec.policy.classes == {"code": ClassPolicy(speculation=Speculation.ON, k=2)}
     assert spec.class_rules == (ClassRule("code", header=("x-team", "^dev")),)
+
+
+@pytest.mark.parametrize(
+    ("draft", "own"),
+    [
+        (
+            {"method": "ngram", "ngram_max": 3},
+            OwnDraftSpec("ngram", None, {"prompt_lookup_min": 2, "prompt_lookup_max": 3}),
+        ),
+        ({"method": "mtp"}, OwnDraftSpec("mtp")),
+        (
+            {"method": "eagle3", "model": "h", "args": {"draft_tensor_parallel_size": 1}},
+            OwnDraftSpec("eagle3", "h", {"draft_tensor_parallel_size": 1}),
+        ),
+    ],
+)
+def test_an_engine_that_drafts_itself(draft: dict[str, Any], own: OwnDraftSpec) -> None:
+    args = {**ARGS, "draft": None, "speculative": {"draft": draft, "k_tiers": [2]}}
+    app = derive(parse(args), has_gpu=True)
+    assert app.draft is None
+    assert app.speculative is not None
+    assert app.speculative.speculation is not None
+    assert app.speculative.speculation.own == own
+    assert app.ingress.policy.k_tiers == (0, 2, 4)
+    # vLLM chooses the runner that has the method.
+    assert app.speculative.env == {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
 
 
 def test_one_lane_only() -> None:

@@ -7,11 +7,13 @@ import sys
 
 import pytest
 
-from rayspec.config import foreign
+from rayspec.config import foreign, methods
 from rayspec.config.lanes import OWNED_ENGINE_ARGS
 
 
-@pytest.mark.parametrize("classes", [foreign.ENGINE_ARGS, foreign.FRONTEND_ARGS])
+@pytest.mark.parametrize(
+    "classes", [foreign.ENGINE_ARGS, foreign.FRONTEND_ARGS, foreign.SPECULATIVE_ARGS]
+)
 def test_the_installed_vllm_declares_every_class(classes: tuple[tuple[str, str], ...]) -> None:
     for file, class_ in classes:
         assert foreign._fields(file, class_), f"{class_} is not in {file} any more"
@@ -19,6 +21,10 @@ def test_the_installed_vllm_declares_every_class(classes: tuple[tuple[str, str],
 
 def test_what_rayspec_owns_exists() -> None:
     assert foreign.unknown(OWNED_ENGINE_ARGS, foreign.ENGINE_ARGS) is None
+
+
+def test_what_follows_from_the_lane_exists() -> None:
+    assert foreign.unknown(methods.OWNED_ARGS, foreign.SPECULATIVE_ARGS) is None
 
 
 def test_without_vllm_everything_is_accepted() -> None:

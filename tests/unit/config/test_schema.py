@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from rayspec.config import AppConfig, derive, parse
+from rayspec.config import AppConfig, derive, foreign, parse
 from rayspec.config.explain import nested_sections
 from rayspec.errors import ConfigError
 
@@ -196,6 +196,58 @@ def test_what_needs_both_ends_on_gpus(field: str, value: Any) -> None:
     draft = {**MODEL, "device": "cuda", field: value}
     with pytest.raises(ConfigError, match=rf"^draft.{field} = .*: .*needs engine and"):
         parse({**BOTH, "device": "cpu", "draft": draft})
+
+
+OWN: dict[str, Any] = {**PLAIN, "speculative": {"draft": {"method": "ngram"}}}
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "message"),
+    [
+        ("method", "ngrm", "method = 'ngrm': set it to one of ngram, suffix, draft_model, eagle"),
+        ("ngram_mn", 1, "ngram_mn = 1: unknown field; did you mean 'ngram_min'?"),
+        ("ngram_min", 9, "ngram_min = 9: must not exceed ngram_max (4)"),
+        ("args", {"method": "x"}, "args.method = 'x': set 'method' of the draft"),
+        ("args", {"prompt_lookup_min": 1}, "args.prompt_lookup_min = 1: set 'ngram_min'"),
+        ("args", {"quantisation": "x"}, "no such setting; did you mean 'quantization'?"),
+        (
+            "args",
+            {"rejection_sample_method": "synthetic"},
+            "answers must have the model's own distribution",
+        ),
+    ],
+)
+def test_what_is_wrong_with_an_engines_own_draft(path: str, value: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(with_value(f"speculative.draft.{path}", value, OWN))
+    assert str(caught.value).startswith(f"speculative.draft.{path}")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize("method", ["draft_model", "eagle", "eagle3"])
+def test_a_method_with_a_model_names_it(method: str) -> None:
+    args = with_value("speculative.draft", {"method": method}, OWN)
+    with pytest.raises(ConfigError, match=r"^speculative.draft.model = \(missing\): set it"):
+        parse(args)
+    assert parse(with_value("speculative.draft.model", "d", args)).models() == ["smollm2", "d"]
+
+
+def test_an_engine_drafts_itself_or_has_a_draft_deployment() -> None:
+    assert parse(OWN).models() == ["smollm2"]
+    with pytest.raises(ConfigError, match=r"^draft = .*'draft' of the speculative lane; not both"):
+        parse({**OWN, "draft": {"kind": "ngram"}})
+    for name, value in (("draft_deadline_ms", 5), ("fused_verification", False)):
+        with pytest.raises(ConfigError, match=rf"^speculative.{name} = .*engine drafts itself"):
+            parse(with_value(f"speculative.{name}", value, OWN))
+
+
+def test_suffix_decoding_needs_its_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    args = with_value("speculative.draft", {"method": "suffix", "min_token_prob": 0.2}, OWN)
+    monkeypatch.setattr(foreign, "lacks", lambda module: module == "arctic_inference")
+    with pytest.raises(ConfigError, match=r"^speculative.draft.method = 'suffix': .*pip install"):
+        parse(args)
+    monkeypatch.setattr(foreign, "lacks", lambda module: False)
+    assert parse(args).speculative is not None
 
 
 def test_yaml_on_and_off_mean_what_they_say() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from rayspec.config import TargetSpec, derive, parse
 from rayspec.engine import launch
+from rayspec.errors import ConfigError
 from rayspec.vllm_ext.config import ExtConfig
 
 BASE: dict[str, Any] = {
@@ -60,3 +62,38 @@ def test_on_the_cpu_everything_goes_over_gloo() -> None:
     ext = ExtConfig.from_additional_config(args["additional_config"])
     assert (ext.transport, ext.q_mode, ext.q_top, ext.draft_shards) == ("gloo", "none", 0, 1)
     assert "gpu_memory_utilization" not in args
+
+
+def test_an_engine_that_drafts_itself_gets_its_head(tmp_path: Path) -> None:
+    head = tmp_path / "head"
+    head.mkdir()
+    (head / "config.json").write_text("{}")
+    own = {"draft": {"method": "eagle3", "model": str(head)}, "num_speculative_tokens": 3}
+    args = launch.own_draft_args(
+        lane("speculative", {"speculative": own, "draft": None}, has_gpu=False), Path("m")
+    )
+    assert args["speculative_config"] == {
+        "method": "eagle3",
+        "num_speculative_tokens": 3,
+        "model": str(head),
+    }
+    assert args["model"] == "m"
+
+
+@pytest.mark.parametrize(("other", "fits"), [({}, True), ({"b": 1, "c": 2}, False)])
+def test_a_draft_model_in_the_engine_has_the_targets_tokens(
+    tmp_path: Path, other: dict[str, int], fits: bool
+) -> None:
+    for name, vocabulary in (("target", {"a": 0}), ("draft", {"a": 0} | other)):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"vocab_size": 3}))
+        (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}}))
+    draft = str(tmp_path / "draft")
+    own = {"draft": {"method": "draft_model", "model": draft}}
+    spec = lane("speculative", {"speculative": own, "draft": None}, has_gpu=False)
+    if fits:
+        assert launch.own_draft_args(spec, tmp_path / "target")["speculative_config"]["model"]
+        return
+    with pytest.raises(ConfigError, match=r"^speculative.draft.model = .*token 'b'"):
+        launch.own_draft_args(spec, tmp_path / "target")

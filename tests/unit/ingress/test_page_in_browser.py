@@ -106,6 +106,21 @@ def test_one_lane(browser: Browser) -> None:
         expect(page.locator("#crossover-said")).to_contain_text("Only the plain lane")
 
 
+def test_an_engine_that_drafts_itself(browser: Browser) -> None:
+    state = busy()
+    own = {"method": "ngram", "attached": True, "shards": [], "disabled_reason": None}
+    counts = {"drafted_per_pos": [10, 5], "accepted_per_pos": [5, 1]}
+    # An engine that has not drafted yet has no positions.
+    nothing: dict[str, Any] = {"drafted_per_pos": [], "accepted_per_pos": []}
+    state["links"] = [own | nothing, own | counts]
+    with looking(browser) as page:
+        show(page, saying(state))
+        expect(page.locator("#link h2")).to_have_text("Draft in the engine")
+        expect(page.locator("#link .chip.good")).to_have_text("ngram")
+        expect(page.locator("#link")).to_contain_text("accepted by position: 50 % · 20 %")
+        expect(page.locator("#tiles")).to_contain_text("attached")
+
+
 def test_a_lost_draft_is_seen_with_its_reason(browser: Browser) -> None:
     state = busy()
     link = {"sent": 3, "received": 3, "deaths": 1, "down_reason": "the draft is silent"}

@@ -9,7 +9,11 @@ import pytest
 
 from rayspec.vllm_ext.compat import Compat
 from rayspec.vllm_ext.config import ExtConfig
-from rayspec.vllm_ext.engine_args import plain_engine_args, speculative_engine_args
+from rayspec.vllm_ext.engine_args import (
+    own_draft_engine_args,
+    plain_engine_args,
+    speculative_engine_args,
+)
 
 BASE = {"model": "m", "max_num_seqs": 16, "additional_config": {"other": 1}}
 
@@ -113,6 +117,59 @@ def test_disabled_by_configuration() -> None:
     assert "speculative_config" not in args
     ext = ExtConfig.from_additional_config(args["additional_config"])
     assert ext.disabled_reason == "disabled by configuration"
+
+
+def own_draft(device: Any, method: str, **others: Any) -> dict[str, Any]:
+    return own_draft_engine_args(
+        BASE,
+        device=device,
+        num_speculative_tokens=4,
+        k_tiers=(0, 2, 4),
+        method=method,
+        settings={"prompt_lookup_max": 3},
+        **others,
+    )
+
+
+def test_an_engine_that_drafts_itself_on_cpu() -> None:
+    args = own_draft("cpu", "ngram")
+    assert args["speculative_config"] == {
+        "method": "ngram",
+        "num_speculative_tokens": 4,
+        "prompt_lookup_max": 3,
+    }
+    assert args["worker_cls"] == "rayspec.vllm_ext.worker_cpu.PlainWorker"
+    assert args["per_request_spec_decode_metrics"] == "summary"
+    assert args["additional_config"]["other"] == 1
+    # Every width may be had: there are no graphs.
+    assert ExtConfig.from_additional_config(args["additional_config"]).k_tiers == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "given", "tiers"),
+    [("ngram", "ngram_gpu", (0, 2, 4)), ("eagle3", "eagle3", (0, 2, 4)), ("suffix", "suffix", ())],
+)
+def test_an_engine_that_drafts_itself_on_cuda(
+    method: str, given: str, tiers: tuple[int, ...]
+) -> None:
+    args = own_draft("cuda", method)
+    config = args["speculative_config"]
+    assert config["method"] == given
+    declared = config.get("num_speculative_tokens_per_batch_size", [])
+    assert [k for _, _, k in declared] == list(tiers)
+    assert ExtConfig.from_additional_config(args["additional_config"]).k_tiers == tiers
+    assert "worker_cls" not in args
+
+
+def test_on_a_vllm_that_does_not_fit_the_engine_drafts_as_it_does_alone() -> None:
+    args = own_draft("cpu", "ngram", compatibility=BROKEN)
+    assert args["speculative_config"]["method"] == "ngram"
+    assert args.keys() - BASE.keys() == {"speculative_config", "per_request_spec_decode_metrics"}
+
+
+def test_the_scheduler_of_own_drafts_exists() -> None:
+    module, _, name = own_draft("cpu", "ngram")["scheduler_cls"].rpartition(".")
+    assert name in definitions(module)
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])

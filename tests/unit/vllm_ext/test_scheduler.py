@@ -9,7 +9,7 @@ import pytest
 
 from rayspec.routing.types import K_ARG
 from rayspec.vllm_ext.config import STEP_K_ATTRIBUTE, ExtConfig
-from rayspec.vllm_ext.scheduler import StepK, widest
+from rayspec.vllm_ext.scheduler import OwnDrafts, StepK, widest
 
 
 class Base:
@@ -27,6 +27,7 @@ class Base:
         self.running: list[Any] = []
         self.kv_holding_waiting: list[Any] = []
         self.waiting: list[Any] = []
+        self.requests: dict[str, Any] = {}
 
     def schedule(self, throttle_prefills: bool = False) -> list[int] | None:
         return self.dynamic_sd_lookup
@@ -34,9 +35,25 @@ class Base:
     def update_from_output(self, scheduler_output: Any, model_runner_output: Any) -> str:
         return "done"
 
+    def update_draft_token_ids(self, draft_token_ids: Any) -> None:
+        for req_id, drafts in zip(
+            draft_token_ids.req_ids, draft_token_ids.draft_token_ids, strict=True
+        ):
+            self.requests[req_id].spec_token_ids = drafts
+
 
 class Scheduler(StepK, Base):
     pass
+
+
+class OwnDraftScheduler(OwnDrafts, Base):
+    def __init__(self, *requests: Any) -> None:
+        super().__init__()
+        self.requests = {str(n): request for n, request in enumerate(requests)}
+
+
+class V1OwnDraftScheduler(OwnDraftScheduler):
+    use_v2_model_runner = False
 
 
 class V1Scheduler(Scheduler):
@@ -161,3 +178,25 @@ def test_an_error_of_ours_leaves_the_step_its_k() -> None:
     scheduler.running = [object()]
     assert scheduler.schedule() == [1] * 4
     assert scheduler._guard.errors == {"schedule:AttributeError": 1}
+
+
+def own_drafts(scheduler: OwnDraftScheduler) -> list[list[int]]:
+    ids = list(scheduler.requests)
+    drafts = SimpleNamespace(req_ids=ids, draft_token_ids=[[7, 8, 9] for _ in ids])
+    scheduler.update_draft_token_ids(drafts)
+    return [request.spec_token_ids for request in scheduler.requests.values()]
+
+
+def test_a_request_gets_as_many_of_an_engines_own_drafts_as_it_asked_for() -> None:
+    asked = requests(0, 2, 9, None)
+    assert own_drafts(V1OwnDraftScheduler(*asked)) == [[], [7, 8], [7, 8, 9], [7, 8, 9]]
+
+
+def test_on_the_v2_runner_batches_keep_their_width() -> None:
+    assert own_drafts(OwnDraftScheduler(*requests(0, 2))) == [[7, 8, 9]] * 2
+
+
+def test_an_error_of_ours_leaves_an_engine_its_drafts() -> None:
+    scheduler = V1OwnDraftScheduler(SimpleNamespace())
+    assert own_drafts(scheduler) == [[7, 8, 9]]
+    assert scheduler._guard.errors == {"update_draft_token_ids:AttributeError": 1}

@@ -45,6 +45,8 @@ def test_gauges_follow_and_counters_grow() -> None:
         accepted=2,
         generation_tokens=10,
         prompt_tokens=14,
+        drafted_per_pos=(2, 2, 2, 2),
+        accepted_per_pos=(2, 0, 0, 0),
     )
 
 

@@ -100,11 +100,14 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _difference(config: AppConfig, models: Mapping[str, Model]) -> str | None:
-    folders = [models[ref].folder for ref in config.models()]
-    if len(folders) < 2 or None in folders:
+    draft = config.draft_model()
+    if draft is None or draft == config.model:
+        return None
+    target_folder, draft_folder = (models[ref].folder for ref in (config.model, draft))
+    if target_folder is None or draft_folder is None:
         return None
     try:
-        return describe_difference(*(folder for folder in folders if folder is not None))
+        return describe_difference(target_folder, draft_folder)
     except RayspecError as error:
         return str(error)
 

@@ -101,16 +101,16 @@ def models(app: Application, machine: Machine) -> Iterator[Finding]:
 
 def tokenizers(app: Application) -> Iterator[Finding]:
     """Check that target and draft speak of the same tokens."""
-    names = app.config.models()
+    model, draft = app.config.model, app.config.draft_model()
     if app.difference is not None:
         yield Finding(
             Level.PROBLEM,
             "tokenizer",
-            f"{names[1]} cannot draft for {names[0]}: {app.difference}",
+            f"{draft} cannot draft for {model}: {app.difference}",
             "choose a draft of the same family, with the same tokenizer and vocabulary",
         )
-    elif len(names) > 1 and all(model.folder for model in app.models.values()):
-        yield Finding(Level.OK, "tokenizer", f"{names[0]} and {names[1]} share their tokens")
+    elif draft not in (None, model) and all(each.folder for each in app.models.values()):
+        yield Finding(Level.OK, "tokenizer", f"{model} and {draft} share their tokens")
 
 
 def placement(app: Application, machine: Machine) -> Iterator[Finding]:

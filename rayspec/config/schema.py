@@ -144,6 +144,15 @@ class AppConfig(Section):
         ]
         return list(dict.fromkeys([self.model, *drafts]))
 
+    def draft_model(self) -> str | None:
+        """Return the model that drafts and must share the target's tokens; None without one."""
+        if isinstance(self.draft, ModelDraftConfig):
+            return self.draft.model
+        own = None if self.speculative is None else self.speculative.draft
+        if not isinstance(own, ModelMethod) or own.method != "draft_model":
+            return None
+        return None if own.args.get("use_heterogeneous_vocab") else own.model
+
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.speculative is None and self.plain is None:

@@ -232,6 +232,21 @@ def test_a_method_with_a_model_names_it(method: str) -> None:
     assert parse(with_value("speculative.draft.model", "d", args)).models() == ["smollm2", "d"]
 
 
+@pytest.mark.parametrize(
+    ("draft", "shares"),
+    [
+        ({"method": "draft_model", "model": "d"}, "d"),
+        ({"method": "draft_model", "model": "d", "args": {"use_heterogeneous_vocab": True}}, None),
+        ({"method": "eagle3", "model": "h"}, None),
+        ({"method": "ngram"}, None),
+    ],
+)
+def test_a_draft_model_shares_the_targets_tokens(draft: dict[str, Any], shares: str | None) -> None:
+    assert parse(with_value("speculative.draft", draft, OWN)).draft_model() == shares
+    assert parse({**BOTH, "draft": MODEL}).draft_model() == "m"
+    assert parse(BOTH).draft_model() is None
+
+
 def test_an_engine_drafts_itself_or_has_a_draft_deployment() -> None:
     assert parse(OWN).models() == ["smollm2"]
     with pytest.raises(ConfigError, match=r"^draft = .*'draft' of the speculative lane; not both"):

@@ -200,15 +200,19 @@ def start_own_draft_engine(
     method: str,
     settings: Mapping[str, Any],
     environment: Mapping[str, str],
+    k_tiers: Sequence[int] = (),
+    cuda: bool = False,
     **engine_args: Any,
 ) -> Engine:
-    """Start an engine on the CPU that drafts itself by one of vLLM's methods."""
-    base = {"model": str(model), "disable_log_stats": False, "dtype": "float32", **engine_args}
+    """Start an engine that drafts itself by one of vLLM's methods."""
+    base = {"model": str(model), "disable_log_stats": False, **engine_args}
+    if not cuda:
+        base = {"dtype": "float32", "enforce_eager": True, **base}
     kwargs = own_draft_engine_args(
-        {"enforce_eager": True, **base},
-        device="cpu",
+        base,
+        device="cuda" if cuda else "cpu",
         num_speculative_tokens=k,
-        k_tiers=(0, k),
+        k_tiers=tuple(sorted({0, k, *k_tiers})),
         method=method,
         settings=settings,
     )

@@ -41,7 +41,7 @@ def build_tiny(folder: Path, tokenizer: Path, *, vocab_size: int = 49152, seed: 
 
 
 def build_eagle3(folder: Path, target: Path, *, seed: int = 1) -> Path:
-    """Write a random EAGLE-3 head for the tiny model in `target` into `folder`.
+    """Write a random EAGLE-3 head for the Llama in `target` into `folder`.
 
     Names and shapes of its weights are those of published heads, as vLLM 0.32.0 loads them. It
     drafts from the first half of the vocabulary, which `d2t` maps to the target's.
@@ -49,6 +49,7 @@ def build_eagle3(folder: Path, target: Path, *, seed: int = 1) -> Path:
     torch.manual_seed(seed)
     config = json.loads((target / "config.json").read_text(encoding="utf-8"))
     hidden, inner, vocab = (config[k] for k in ("hidden_size", "intermediate_size", "vocab_size"))
+    keys = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
     aux_layers = [0, 1]
     config |= {
         "architectures": ["LlamaForCausalLMEagle3"],
@@ -62,8 +63,8 @@ def build_eagle3(folder: Path, target: Path, *, seed: int = 1) -> Path:
         "fc": (hidden, len(aux_layers) * hidden),
         "lm_head": (vocab // 2, hidden),
         "midlayer.self_attn.q_proj": (hidden, 2 * hidden),
-        "midlayer.self_attn.k_proj": (hidden, 2 * hidden),
-        "midlayer.self_attn.v_proj": (hidden, 2 * hidden),
+        "midlayer.self_attn.k_proj": (keys, 2 * hidden),
+        "midlayer.self_attn.v_proj": (keys, 2 * hidden),
         "midlayer.self_attn.o_proj": (hidden, hidden),
         "midlayer.mlp.gate_proj": (inner, hidden),
         "midlayer.mlp.up_proj": (inner, hidden),

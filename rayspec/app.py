@@ -15,7 +15,7 @@ from rayspec.draft.deployment import Draft
 from rayspec.engine.autoscaling import AUTOSCALING_POLICY
 from rayspec.engine.cpu import CpuShare
 from rayspec.engine.own_draft import OwnDraftTarget
-from rayspec.engine.replica import PlainTarget, SpeculativeTarget
+from rayspec.engine.replica import CANDIDATE_DEPLOYMENT, PlainTarget, SpeculativeTarget
 from rayspec.ingress.server import Ingress
 from rayspec.routing import Lane
 from rayspec.telemetry import export
@@ -46,6 +46,8 @@ def build(args: dict[str, Any]) -> Application:
 def compose(spec: AppSpec) -> Application:
     """Bind the deployments of `spec` to each other."""
     drafts = [] if spec.draft is None else _drafts(spec.draft)
+    # Targets find it by its name: were they bound to it, trying one would restart every engine.
+    tried = [] if spec.candidate is None else [_draft(CANDIDATE_DEPLOYMENT, spec.candidate)]
     targets = [target for target in (spec.speculative, spec.plain) if target is not None]
     engines = sum(target.num_replicas for target in targets)
     lanes: dict[Lane, Any] = {}
@@ -59,7 +61,7 @@ def compose(spec: AppSpec) -> Application:
             lanes[target.lane] = _target(SpeculativeTarget, target, cpus, drafts)
         else:
             lanes[target.lane] = _target(PlainTarget, target, cpus)
-    return _ingress(spec.ingress, lanes, drafts)
+    return _ingress(spec.ingress, lanes, [*drafts, *tried])
 
 
 def _target(cls: type[PlainTarget], spec: TargetSpec, *others: Any) -> Any:
@@ -99,16 +101,18 @@ def _replicas(spec: TargetSpec) -> dict[str, Any]:
 
 def _drafts(spec: DraftSpec) -> list[Any]:
     """Return one deployment per draft: each is restarted, and attached to, by itself."""
-    deployments: list[Any] = [
-        serve.deployment(
-            Draft,
-            name="Draft" if shard == 0 else f"Draft-{shard}",
-            health_check_period_s=_HEALTH_CHECK_PERIOD_S,
-            ray_actor_options=_actor(spec.num_cpus, spec.num_gpus, spec.env, spec.resources),
-        )
-        for shard in range(spec.replicas)
-    ]
-    return [deployment.bind(spec) for deployment in deployments]
+    names = ["Draft", *(f"Draft-{shard}" for shard in range(1, spec.replicas))]
+    return [_draft(name, spec) for name in names]
+
+
+def _draft(name: str, spec: DraftSpec) -> Any:
+    deployment: Any = serve.deployment(
+        Draft,
+        name=name,
+        health_check_period_s=_HEALTH_CHECK_PERIOD_S,
+        ray_actor_options=_actor(spec.num_cpus, spec.num_gpus, spec.env, spec.resources),
+    )
+    return deployment.bind(spec)
 
 
 def _ingress(spec: IngressSpec, lanes: Mapping[Lane, Any], drafts: Sequence[Any]) -> Application:

@@ -42,6 +42,8 @@ def gpu_groups(spec: AppSpec) -> list[Group]:
     ]
     if spec.draft is not None:
         groups.append(Group("draft", spec.draft.replicas, spec.draft.num_gpus))
+    if spec.candidate is not None:
+        groups.append(Group("new draft", spec.candidate.replicas, spec.candidate.num_gpus))
     return [group for group in groups if group.gpus > 0]
 
 

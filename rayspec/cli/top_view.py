@@ -36,6 +36,7 @@ def render(state: State, decisions: int) -> RenderableType:
         _title(state),
         _lanes(state),
         _links(state),
+        *_trial(state),
         Text(),
         _classes(state, classes),
         Text(),
@@ -125,6 +126,17 @@ def _links(state: State) -> Text:
         elif not link["shards"]:
             lines.append(Text(f"draft: {link['disabled_reason'] or 'unknown'}", style="bold red"))
     return Text("\n").join(lines)
+
+
+def _trial(state: State) -> list[Text]:
+    """Return how a new version of the draft stands, if one is tried."""
+    if (trial := state.get("trial")) is None:
+        return []
+    found, seen = trial["tokens_per_step"], trial["requests"]
+    gain = "" if found is None else f", {found['gain']:+.2f} tokens a step"
+    bounds = "" if found is None else f" ({found['low']:+.2f} to {found['high']:+.2f})"
+    told = f"  {seen['new']} requests beside {seen['old']} of the old one{gain}{bounds}"
+    return [Text.assemble("new draft: ", (trial["state"].replace("_", " "), "bold"), (told, "dim"))]
 
 
 def _own(link: State) -> Text:

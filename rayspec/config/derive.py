@@ -39,6 +39,7 @@ from rayspec.ingress.classify import ClassRule
 from rayspec.planning.calibration import Calibration
 from rayspec.routing.curves import Measured
 from rayspec.routing.policy import ClassPolicy, PolicySpec
+from rayspec.routing.trial import TrialSpec
 from rayspec.routing.types import Lane, Speculation
 
 # Seconds that a step waits for drafts unless configured. A round over NCCL takes a few
@@ -72,6 +73,7 @@ def derive(config: AppConfig, *, has_gpu: bool) -> AppSpec:
             speculative=_target(config, Lane.SPECULATIVE, config.speculative, device),
             plain=_target(config, Lane.PLAIN, config.plain, device),
             draft=_draft(config, device),
+            candidate=_candidate(config, device),
         )
     )
 
@@ -90,10 +92,14 @@ def _placed(app: AppSpec) -> AppSpec:
     if nccl and share_one_gpu(target, draft.num_gpus):
         ours |= shared_gpu_env("target")
         theirs |= shared_gpu_env("draft")
+    candidate = app.candidate
+    if candidate is not None:
+        candidate = replace(candidate, env=theirs | dict(candidate.env))
     return replace(
         app,
         speculative=replace(target, env=ours | dict(target.env)),
         draft=replace(draft, env=theirs | dict(draft.env)),
+        candidate=candidate,
     )
 
 
@@ -212,6 +218,27 @@ def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
     return spec
 
 
+def _candidate(config: AppConfig, device: Device) -> DraftSpec | None:
+    """Return the draft that is tried: the old one with another model, and all slots in one."""
+    draft, spec = config.draft, _draft(config, device)
+    if not isinstance(draft, ModelDraftConfig) or draft.candidate is None or spec is None:
+        return None
+    return replace(
+        spec,
+        model=draft.candidate.model,
+        model_field="draft.candidate.model",
+        replicas=1,
+        slots=spec.targets * spec.target_slots,
+    )
+
+
+def _trial(config: AppConfig) -> TrialSpec | None:
+    if not isinstance(config.draft, ModelDraftConfig) or config.draft.candidate is None:
+        return None
+    given = config.draft.candidate
+    return TrialSpec(given.share, given.min_requests, given.tolerance)
+
+
 def _autoscaling(lane: LaneConfig) -> AutoscalingSpec | None:
     if not isinstance(lane, PlainLaneConfig) or lane.autoscaling is None:
         return None
@@ -253,6 +280,7 @@ def _ingress(config: AppConfig, device: Device) -> IngressSpec:
         resources=dict(ingress.resources),
         class_rules=tuple(_rule(rule) for rule in config.routing.rules),
         telemetry=_telemetry(config),
+        trial=_trial(config),
     )
 
 

@@ -37,6 +37,29 @@ class NgramDraftConfig(_Draft):
         return self
 
 
+class CandidateConfig(Section):
+    """A new version of the draft model, tried beside the old one on a share of the requests."""
+
+    model: NonEmpty = Field(
+        description="Alias, Hugging Face id or folder of the new version. It must share the "
+        "target's tokenizer, as the old one; everything else about it is as `draft` says."
+    )
+    share: float = Field(
+        0.1, gt=0, le=0.5, description="Share of the requests that have the new version meanwhile."
+    )
+    min_requests: int = Field(
+        50, ge=10, description="Requests that each version must have had before it is judged."
+    )
+    tolerance: float = Field(
+        0.02,
+        gt=0,
+        le=0.5,
+        description="Part of the tokens per step that the new version may yield less: it takes "
+        "over once it surely yields no less than that, and is rolled back once it surely does, "
+        "over all requests or for one class.",
+    )
+
+
 class ModelDraftConfig(_Draft):
     """A smaller model with the target's tokenizer."""
 
@@ -104,6 +127,11 @@ class ModelDraftConfig(_Draft):
     )
     top_m: Literal[2, 4, 8, 16, 32, 64] = Field(
         32, description="Tokens that `sampling: sparse` chooses from."
+    )
+    candidate: CandidateConfig | None = Field(
+        None,
+        description="A new version of the draft to try while the old one serves; adding it "
+        "restarts no engine. It takes CPUs and GPUs of its own, as many as one draft does.",
     )
 
 

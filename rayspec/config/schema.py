@@ -11,7 +11,7 @@ from rayspec.config.access import CorsConfig, KeysConfig, PathPattern
 from rayspec.config.drafts import DraftConfig, ModelDraftConfig
 from rayspec.config.fields import Count, Cpus, NonEmpty, Resources, Section
 from rayspec.config.lanes import PlainLaneConfig, SpeculativeLaneConfig
-from rayspec.config.methods import ModelMethod, MtpMethod
+from rayspec.config.methods import ModelMethod
 from rayspec.config.placement import impossible
 from rayspec.config.routing import RoutingConfig
 from rayspec.config.specs import Device
@@ -137,11 +137,9 @@ class AppConfig(Section):
     def models(self) -> list[str]:
         """Return every model that the application loads, as written here."""
         own = None if self.speculative is None else self.speculative.draft
-        drafts = [
-            draft.model
-            for draft in (self.draft, own)
-            if isinstance(draft, ModelDraftConfig | ModelMethod | MtpMethod) and draft.model
-        ]
+        candidate = self.draft.candidate if isinstance(self.draft, ModelDraftConfig) else None
+        sections = (self.draft, candidate, own)
+        drafts = [model for each in sections if (model := getattr(each, "model", None))]
         return list(dict.fromkeys([self.model, *drafts]))
 
     def draft_model(self) -> str | None:

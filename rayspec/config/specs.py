@@ -9,6 +9,7 @@ from typing import Any, Literal
 from rayspec.ingress.classify import ClassRule
 from rayspec.ingress.keys import ApiKey
 from rayspec.routing.policy import PolicySpec
+from rayspec.routing.trial import TrialSpec
 from rayspec.routing.types import Lane
 
 Device = Literal["cpu", "cuda"]
@@ -115,7 +116,7 @@ class DraftSpec:
     There are `replicas` of them, each with its own GPUs and its share of every target's sequences;
     `slots` sequences of `max_len` tokens (None: the target model's own limit) have a KV cache in
     each. There are `targets` engines of `target_slots` sequences, which ask for one of `k_tiers`
-    drafts, up to `k_max`.
+    drafts, up to `k_max`. `model_field` is where `model` was configured.
     """
 
     kind: DraftKind
@@ -130,6 +131,7 @@ class DraftSpec:
     num_gpus: float
     num_cpus: float
     model: str | None = None
+    model_field: str = "draft.model"
     replicas: int = 1
     num_threads: int = 1
     engine: DraftEngine = "transformers"
@@ -183,13 +185,18 @@ class IngressSpec:
     resources: Mapping[str, float] = field(default_factory=dict)
     class_rules: tuple[ClassRule, ...] = ()
     telemetry: TelemetrySpec = TelemetrySpec()
+    trial: TrialSpec | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AppSpec:
-    """A whole application; at least one lane, and a draft only with the speculative one."""
+    """A whole application; at least one lane, and a draft only with the speculative one.
+
+    `candidate` is the new version of the draft that is tried beside it.
+    """
 
     ingress: IngressSpec
     speculative: TargetSpec | None
     plain: TargetSpec | None
     draft: DraftSpec | None
+    candidate: DraftSpec | None = None

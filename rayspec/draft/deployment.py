@@ -75,7 +75,9 @@ def start_server(spec: DraftSpec) -> DraftServer:
     model = None if spec.model is None else resolve(spec.model)
     if model is not None and (difference := describe_difference(target, model)) is not None:
         raise ConfigError(
-            "draft.model", spec.model, f"does not fit the model {spec.target_model}: {difference}"
+            spec.model_field,
+            spec.model,
+            f"does not fit the model {spec.target_model}: {difference}",
         )
     drafter, _, _ = build_drafter(
         spec.kind,

@@ -74,6 +74,8 @@ def speculative_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
             q_top=speculation.q_top,
             draft_shards=speculation.draft_shards,
             fused_verification=speculation.fused_verification,
+            # Always: a new version of the draft may come while the engine serves.
+            candidate=True,
         ),
     )
 

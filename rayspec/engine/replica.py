@@ -33,9 +33,12 @@ from rayspec.telemetry.engine_call import EngineCall
 from rayspec.telemetry.exposition import Source
 from rayspec.telemetry.link import LinkCollector
 
-__all__ = ["PlainTarget", "SpeculativeTarget"]
+__all__ = ["CANDIDATE_DEPLOYMENT", "PlainTarget", "SpeculativeTarget"]
 
 logger = logging.getLogger(__name__)
+
+CANDIDATE_DEPLOYMENT = "DraftCandidate"
+"""Name of the deployment of a new version of the draft."""
 
 
 class PlainTarget:
@@ -110,6 +113,7 @@ class PlainTarget:
             context=stats.context,
             backlog=self._serving.backlog(),
             profile=self._serving.profile(),
+            candidate=self.candidate_attached,
         )
 
     def record_autoscaling_stats(self) -> dict[str, float]:
@@ -120,6 +124,11 @@ class PlainTarget:
     def attached(self) -> bool:
         """Whether a draft answers this engine."""
         return False
+
+    @property
+    def candidate_attached(self) -> bool | None:
+        """Whether a new version of the draft answers beside the old one; None unless tried."""
+        return None
 
     async def openapi(self) -> dict[str, Any]:
         """Return vLLM's own OpenAPI document of this engine."""
@@ -168,14 +177,17 @@ class SpeculativeTarget(PlainTarget):
             )
             for shard, draft in enumerate(handles)
         ]
-        REGISTRY.register(LinkCollector(lambda: self._attach[0].status))
+        REGISTRY.register(LinkCollector(self._status))
         for loop in self._attach:
             loop.start()
+        self._candidate: AttachLoop | None = None
 
     def __del__(self) -> None:
         # An engine that stops while it is asked something would be reported as an error.
         for loop in getattr(self, "_attach", ()):
             loop.cancel()
+        if getattr(self, "_candidate", None) is not None:
+            self.drop_candidate()
         super().__del__()
 
     def _engine_args(self, path: Path) -> Mapping[str, Any]:
@@ -186,15 +198,49 @@ class SpeculativeTarget(PlainTarget):
         """Whether a draft answers this engine, for at least some of its sequences."""
         return any(loop.attached for loop in self._attach)
 
+    def try_candidate(self) -> None:
+        """Attach to a new version of the draft too, and stay so; may be called again."""
+        if self._candidate is not None:
+            return
+        context = serve.get_replica_context()
+        handle: Any = serve.get_deployment_handle(CANDIDATE_DEPLOYMENT, context.app_name)
+        self._candidate = AttachLoop(
+            self._serving.hello,
+            _Draft(handle),
+            self._serving.worker,
+            lambda: self._serving.stats().steps,
+            len(self._attach),
+        )
+        self._candidate.start()
+
+    def drop_candidate(self) -> None:
+        """Attach to no new version of the draft any more; may be called again."""
+        if self._candidate is not None:
+            self._candidate.cancel()
+        self._candidate = None
+
+    @property
+    def candidate_attached(self) -> bool | None:
+        """Whether a new version of the draft answers beside the old one; None unless tried."""
+        return None if self._candidate is None else self._candidate.attached
+
     @property
     def draft_step_s(self) -> float | None:
         """How long the first draft took for a step lately, in seconds; None while unknown."""
         link = self._attach[0].status.get("link") or {}
         return link.get("draft_ewma_us", 0) / 1e6 or None
 
+    def _status(self) -> Mapping[str, Any]:
+        """Return the newest status, without the candidate's link while none was ever tried."""
+        status = self._attach[0].status
+        shards = status.get("shards", ())
+        if self._candidate is None:
+            shards = shards[: len(self._attach)]
+        return {**status, "shards": shards}
+
     def links(self) -> dict[str, Any]:
         """Return how this replica's links are: of each its state and figures, and k in use."""
-        status = self._attach[0].status
+        status = self._status()
         shards: Sequence[Mapping[str, Any]] = status.get("shards", ())
         return {
             "replica": self._replica,

@@ -7,12 +7,13 @@ its draft must be known before the next request is sent there.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from rayspec.background import BackgroundTask
 from rayspec.ingress.lanes import LaneDown, ServeDeployment
-from rayspec.routing import Lane, LaneView, Router
+from rayspec.routing import EngineSnapshot, Lane, LaneView, Router
 
 __all__ = ["LaneMonitor"]
 
@@ -55,6 +56,19 @@ class LaneMonitor:
             return
         for snapshot in snapshots:
             self._router.observe(snapshot)
+        if lane is Lane.SPECULATIVE:
+            await self._settle_candidate(snapshots)
+
+    async def _settle_candidate(self, snapshots: Sequence[EngineSnapshot]) -> None:
+        """Let engines attach to a new version of the draft, and stop once there is none.
+
+        They cannot know by themselves: whoever is told of it when it starts restarts with it.
+        """
+        tried = self._router.trial is not None
+        if any((snapshot.candidate is not None) != tried for snapshot in snapshots):
+            method = "try_candidate" if tried else "drop_candidate"
+            with contextlib.suppress(LaneDown):
+                await self._lanes[Lane.SPECULATIVE].broadcast(method, timeout_s=2 * POLL_S)
 
     async def _run(self) -> None:
         while True:

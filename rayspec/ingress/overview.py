@@ -11,6 +11,7 @@ from typing import Any
 import rayspec
 from rayspec.ingress.lanes import LaneDown, ServeDeployment
 from rayspec.routing import AcceptanceEstimate, Crossover, Lane, Router
+from rayspec.routing.trial import told
 from rayspec.telemetry.history import INTERVAL_S, ClassCounts, History, Kept, LaneCounts, merge
 
 __all__ = ["Overview"]
@@ -67,12 +68,13 @@ class Overview:
             "ingresses": max(len(parts), 1),
             "lanes": {lane: self._lane(lane) for lane in self._router.ledger.lanes},
             "links": links,
+            "trial": None if self._router.trial is None else told(self._router.trial),
             "history": _history(kept, names),
             "classes": [_class(self._router.acceptance.estimate(name), kept) for name in names],
             "crossover": [
                 _lines(self._router.crossover(name)) for name in names[:_MOST_LINES] or ["chat"]
             ],
-            "decisions": [asdict(told) for told in kept.decisions],
+            "decisions": [asdict(each) for each in kept.decisions],
         }
 
     def _lane(self, lane: Lane) -> dict[str, Any]:

@@ -254,6 +254,7 @@ class Relay:
             body_bytes=answer.view.body_bytes,
             prompt_tokens=generation.prompt_tokens,
             sequences=answer.view.sequences,
+            draft=decision.draft,
         )
 
     def _idle_steps(self, answer: _Answer, end: End) -> int:
@@ -262,7 +263,11 @@ class Relay:
         Every step gives each sequence one token and those that were accepted; the first token of a
         sequence comes from its prompt.
         """
-        attached = answer.begin.snapshot.attached and end.snapshot.attached
+        both = answer.begin.snapshot, end.snapshot
+        if answer.ticket.decision.draft is None:
+            attached = all(each.attached for each in both)
+        else:
+            attached = all(each.candidate for each in both)
         if not attached or not self._router.asked_k(answer.ticket.decision):
             return 0
         generation = end.generation
@@ -301,6 +306,8 @@ class Relay:
         response.headers["x-rayspec-lane"] = decision.lane
         response.headers["x-rayspec-class"] = decision.workload_class
         response.headers["x-rayspec-reason"] = decision.reason
+        if decision.draft is not None:
+            response.headers["x-rayspec-draft"] = decision.draft
         if decision.predicted:
             response.headers["x-rayspec-predicted"] = decision.predicted
         label = self._class_label(decision.workload_class)

@@ -10,6 +10,7 @@ from typing import Any
 from rayspec.errors import BadRequest
 from rayspec.ingress.classify import Classification, ClassRule, classify
 from rayspec.ingress.constrained import constraint
+from rayspec.routing.names import DRAFT_ARG
 from rayspec.routing.types import K_ARG, Decision, RequestView, Speculation, header_safe
 
 __all__ = ["SPECULATION_HEADER", "ParsedRequest", "lower_names", "parse_request"]
@@ -33,16 +34,21 @@ class ParsedRequest:
     decoded: Mapping[str, Any]
 
     def body_for(self, decision: Decision) -> bytes:
-        """Return the body with the decided draft length among its `vllm_xargs`.
+        """Return the body with the decided draft and its length among its `vllm_xargs`.
 
         Flat, because `vllm_xargs` takes strings, numbers and lists of them only (vLLM 0.32.0).
         """
-        if decision.k is None:
+        ours = {
+            name: value
+            for name, value in ((K_ARG, decision.k), (DRAFT_ARG, decision.draft))
+            if value is not None
+        }
+        if not ours:
             return self.body
         xargs = self.decoded.get("vllm_xargs")
         if xargs is not None and not isinstance(xargs, dict):
             return self.body  # vLLM refuses it and says so
-        return _encode({**self.decoded, "vllm_xargs": {**(xargs or {}), K_ARG: decision.k}})
+        return _encode({**self.decoded, "vllm_xargs": {**(xargs or {}), **ours}})
 
 
 def parse_request(
@@ -112,6 +118,11 @@ def _own(body: Mapping[str, Any]) -> dict[str, Any]:
         raise BadRequest(
             f"vllm_xargs.{K_ARG} is reserved: ask for a draft length with rayspec.k",
             param=f"vllm_xargs.{K_ARG}",
+        )
+    if isinstance(xargs, dict) and DRAFT_ARG in xargs:
+        raise BadRequest(
+            f"vllm_xargs.{DRAFT_ARG} is reserved: requests do not choose their draft",
+            param=f"vllm_xargs.{DRAFT_ARG}",
         )
     own = body.get("rayspec")
     if own is None:

@@ -37,6 +37,7 @@ from rayspec.telemetry.history import History, Kept
 from rayspec.telemetry.lanes import LaneCollector
 from rayspec.telemetry.metrics import IngressMetrics
 from rayspec.telemetry.middleware import RequestTelemetry
+from rayspec.telemetry.trial import TrialCollector
 
 __all__ = ["Ingress", "api"]
 
@@ -98,7 +99,10 @@ class Ingress:
             time.monotonic,
             known_classes={*BUILTIN_CLASSES, *named},
             snapshot_expiry_s=_SNAPSHOT_EXPIRY_S,
+            trial=spec.trial,
         )
+        if self._router.trial is not None:
+            self._metrics.registry.register(TrialCollector(self._router.trial))
         self._metrics.registry.register(LaneCollector(self._router.ledger.views))
         self._history = History(time.time)
         self._relay = Relay(

@@ -69,9 +69,12 @@ def fetch_drafts(
     expected: bool,
     shard: int = 0,
     shards: int = 1,
+    told_only: bool = False,
     q: torch.Tensor | None = None,
 ) -> None:
     """Write the drafts of the shard's rows into `drafts` [S, K + 1] int64, by batch position.
+
+    With `told_only` rows are left as they are whose slots the draft was not told of.
 
     The last column counts them; behind them stands the last sampled token, a valid id that the
     target will mostly reject. `expected` says whether `await_reply` ran for this step. Weights of
@@ -96,6 +99,7 @@ def fetch_drafts(
         shard,
         vocab_size,
         SHARDS=shards,
+        TOLD_ONLY=told_only,
         K=k_max,
         K_PO2=triton.next_power_of_2(k_max),
         WIDTH=inbox.frame.shape[1],
@@ -209,6 +213,7 @@ def _fetch_drafts(  # type: ignore[no-untyped-def]
     shard,
     vocab_size,
     SHARDS: tl.constexpr,
+    TOLD_ONLY: tl.constexpr,
     K: tl.constexpr,
     K_PO2: tl.constexpr,
     WIDTH: tl.constexpr,
@@ -220,10 +225,13 @@ def _fetch_drafts(  # type: ignore[no-untyped-def]
 ):
     row = tl.program_id(0)
     slot = tl.load(slot_of + row).to(tl.int32)
-    if slot % SHARDS == shard:
-        state = slots + slot * FIELDS
+    state = slots + slot * FIELDS
+    k = tl.load(state + 2)
+    mine = slot % SHARDS == shard
+    if TOLD_ONLY:
+        mine = mine & (k > 0)
+    if mine:
         gen = tl.load(state)
-        k = tl.load(state + 2)
         line = frame + (slot + 1) * WIDTH
         its_gen = tl.load(line, cache_modifier=".cg")
         its_count = tl.load(line + 1, cache_modifier=".cg")

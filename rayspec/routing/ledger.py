@@ -143,6 +143,7 @@ class Ledger:
             kv_usage=max((s.kv_usage for s in fresh), default=0.0),
             replicas=len(fresh),
             attached=any(s.attached for s in fresh) if fresh else None,
+            candidate=bool(fresh) and all(s.candidate for s in fresh),
             context=sum(s.context * s.running for s in fresh) / running if running else 0.0,
             backlog=max(sum(s.backlog for s in fresh), self._own_backlog(lane, now)),
             experts=max((profile.experts for profile in profiles), default=0),

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["K_ARG", "OTHER_CLASS", "header_safe", "valid_class_name"]
+__all__ = ["CANDIDATE", "DRAFT_ARG", "K_ARG", "OTHER_CLASS", "header_safe", "valid_class_name"]
 
 K_ARG = "rayspec.k"
 """Key of a request's own draft length in vLLM's `SamplingParams.extra_args`.
 
 Flat, because `vllm_xargs`, which carries it there, refuses nested objects (vLLM 0.32.0).
 """
+
+DRAFT_ARG = "rayspec.draft"
+"""Key of the draft that a request names, beside its draft length; see `CANDIDATE`."""
+
+CANDIDATE = "candidate"
+"""Names the new version of a draft, which drafts for nobody else."""
 
 OTHER_CLASS = "other"
 """Where statistics of classes beyond the tracked number are pooled."""

@@ -14,6 +14,7 @@ from rayspec.routing.overlap import Overlap
 from rayspec.routing.policy import PolicySpec, decide, wanted_tiers
 from rayspec.routing.sharing import Gathering, Usual, drafting_together, gather
 from rayspec.routing.traffic import Lengths, TrafficTracker
+from rayspec.routing.trial import Trial, TrialSpec
 from rayspec.routing.types import (
     AcceptanceEstimate,
     Decision,
@@ -51,8 +52,10 @@ class Router:
         *,
         known_classes: Collection[str] = (),
         snapshot_expiry_s: float = 5.0,
+        trial: TrialSpec | None = None,
     ) -> None:
         self.spec = spec
+        self.trial = None if trial is None else Trial(trial)
         self.ledger = Ledger(clock, lanes, expiry_s=snapshot_expiry_s)
         self.acceptance = AcceptanceTracker(
             clock, spec.acceptance_half_life_s, known={*known_classes, *spec.classes}
@@ -83,6 +86,7 @@ class Router:
         decision = decide(
             request, views, estimate, self.spec, self.ledger.history(name), predicted, gathering
         )
+        decision = self._with_draft(decision, views)
         self.ledger.remember(name, decision)
         prompt_tokens = lengths.prompt if request.sequences else 0.0
         ticket = self.ledger.admit(decision, request.sequences, prompt_tokens)
@@ -133,9 +137,12 @@ class Router:
     def finish(self, ticket: Ticket, outcome: Outcome | None = None) -> None:
         """Count a request out, once, and learn from what its drafts achieved."""
         if self.ledger.finish(ticket, outcome) and outcome is not None:
-            self.acceptance.observe(outcome)
+            if self.trial is None or outcome.draft == self.trial.serving:
+                self.acceptance.observe(outcome)
             place = self.acceptance.estimate(outcome.workload_class).workload_class
             self._traffic.observe(place, outcome)
+            if self.trial is not None:
+                self.trial.observe(place, outcome)
         self._overlap.note(self.ledger.working())
 
     def crossover(self, workload_class: str) -> Crossover:
@@ -157,6 +164,13 @@ class Router:
             coverage=estimate.coverage,
             assumed=assumed,
         )
+
+    def _with_draft(self, decision: Decision, views: Mapping[Lane, LaneView]) -> Decision:
+        """Let a request that drafts name the new version of the draft, if its turn has come."""
+        drafts = decision.lane is Lane.SPECULATIVE and decision.k != 0
+        if self.trial is None or not drafts or not views[decision.lane].candidate:
+            return decision
+        return replace(decision, draft=self.trial.draft())
 
     def _lanes(self) -> tuple[dict[Lane, LaneView], Mapping[Lane, LaneCurve]]:
         views = self.ledger.views()

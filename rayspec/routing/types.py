@@ -96,7 +96,8 @@ class EngineSnapshot:
     """State of one engine replica at its own time `at`; `drafted` and `accepted` only grow.
 
     `context` is the mean length of a running sequence and `backlog` the prompt tokens that are
-    still to be prefilled, both in tokens.
+    still to be prefilled, both in tokens. `candidate` is whether a new version of the draft answers
+    beside the old one, None where none is wanted.
     """
 
     lane: Lane
@@ -111,6 +112,7 @@ class EngineSnapshot:
     context: float = 0.0
     backlog: int = 0
     profile: EngineProfile | None = None
+    candidate: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +121,8 @@ class Outcome:
 
     `by_accepted[j]` of those steps accepted j tokens; empty if unknown. `idle_steps` decoded
     without a draft although one was attached and `k` tokens were asked for. `body_bytes` is the
-    size of the request; tokens are of all its prompts and `sequences` together.
+    size of the request; tokens are of all its prompts and `sequences` together. `draft` is the
+    version of the draft that it named.
     """
 
     workload_class: str
@@ -135,6 +138,7 @@ class Outcome:
     body_bytes: int = 0
     prompt_tokens: int = 0
     sequences: int = 1
+    draft: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +166,7 @@ class LaneView:
     `attached` is None while no replica has reported recently: nothing speaks against the draft.
     `context` is the mean length of a running sequence, `backlog` the prompt tokens of all replicas
     that are still to be prefilled, `experts` those of the model, and `measured` is whether step
-    times of the lane are known.
+    times of the lane are known. `candidate` is whether a new version of the draft answers all.
     """
 
     lane: Lane
@@ -176,6 +180,7 @@ class LaneView:
     backlog: float = 0.0
     experts: int = 0
     measured: bool = False
+    candidate: bool = False
 
     @property
     def concurrency(self) -> int:
@@ -261,7 +266,8 @@ class Forecast:
 class Decision:
     """Where a request goes and why; every text in it is safe as an HTTP header value.
 
-    `k` is the draft length that the engine is told, None for the configured one.
+    `k` is the draft length that the engine is told, None for the configured one, and `draft` the
+    version of the draft, None for the usual one.
     """
 
     lane: Lane
@@ -269,6 +275,7 @@ class Decision:
     reason: str
     k: int | None = None
     forecast: Forecast | None = None
+    draft: str | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "reason", header_safe(self.reason))

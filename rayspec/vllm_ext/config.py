@@ -31,6 +31,8 @@ class ExtConfig:
     q_top: int = 0
     # Drafts that share the slots: slot s belongs to shard s % draft_shards.
     draft_shards: int = 1
+    # A link more, for a new version of the draft: it drafts for the requests that name it.
+    candidate: bool = False
     # Verify drafts with our kernels on CUDA rather than on vLLM's path.
     fused_verification: bool = True
     ping_interval_s: float = 0.5

@@ -26,10 +26,11 @@ _CHECKSUM_WORDS = slice(6, 8)
 
 @dataclass(frozen=True, slots=True)
 class ShardPlace:
-    """Slot s belongs to shard s % count."""
+    """Slot s belongs to shard s % count; but to a candidate, if its request names that."""
 
     index: int = 0
     count: int = 1
+    candidate: bool = False
 
 
 class Shard:
@@ -89,6 +90,7 @@ class Shard:
             expected=self._expected,
             shard=self._place.index,
             shards=self._place.count,
+            told_only=self._place.candidate,
             q=q,
         )
 
@@ -127,6 +129,7 @@ class Shard:
                 expected=False,
                 shard=place.index,
                 shards=place.count,
+                told_only=place.candidate,
                 q=q,
             )
         self.state.read()

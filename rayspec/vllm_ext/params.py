@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from rayspec.link.spec import LinkSpec
-from rayspec.routing.types import K_ARG
+from rayspec.routing.names import CANDIDATE, DRAFT_ARG, K_ARG
 from rayspec.vllm_ext.config import ExtConfig
 from rayspec.vllm_ext.session import DraftingParams
 
@@ -28,7 +28,8 @@ def drafting_params(sampling_params: Any) -> DraftingParams:
     if sampling_params is None:
         return DraftingParams(k=0)
     k = asked_k(sampling_params)
-    return DraftingParams(k, float(sampling_params.temperature), sampling_params.seed)
+    named = (sampling_params.extra_args or {}).get(DRAFT_ARG) == CANDIDATE
+    return DraftingParams(k, float(sampling_params.temperature), sampling_params.seed, named)
 
 
 def link_spec(vllm_config: Any, ext: ExtConfig) -> LinkSpec:

@@ -56,7 +56,9 @@ class RemoteProposer:
         self._free = list(range(slots))[::-1]
         self._k_step = self._k_max
         self._proposed = False
-        self._session: TargetSession | None = None
+        # The draft's, and the candidate's if there is to be one; empty until bound.
+        self._sessions: Sequence[TargetSession] = ()
+        self._session_of: dict[str, TargetSession] = {}
         self._tokens: RunnerTokens | None = None
         self._runner: Any = None
         self._guard = Guard()
@@ -67,33 +69,35 @@ class RemoteProposer:
     def warm_up(self) -> None:
         """Nothing to load: there are no kernels."""
 
-    def bind(self, runner: Any, tokens: RunnerTokens, session: TargetSession, guard: Guard) -> None:
-        """Give the proposer what it works on."""
-        self._runner, self._tokens, self._session = runner, tokens, session
+    def bind(
+        self, runner: Any, tokens: RunnerTokens, sessions: Sequence[TargetSession], guard: Guard
+    ) -> None:
+        """Give the proposer what it works on: the draft's session, and that of a candidate."""
+        self._runner, self._tokens, self._sessions = runner, tokens, sessions
         self._guard = guard
 
     def before_execute(self, scheduler_output: Any) -> None:
         """Follow the step's requests; the draft prefills new ones while the target does."""
-        session, tokens = self._session, self._tokens
-        if session is None or tokens is None:
+        tokens = self._tokens
+        if tokens is None:
             return
         self._proposed = False
         self._k_step = min(self._k_max, scheduler_output.num_spec_tokens_to_schedule)
-        session.counters.schedule(
-            {r: len(d) for r, d in scheduler_output.scheduled_spec_decode_tokens.items()}
-        )
+        scheduled = {r: len(d) for r, d in scheduler_output.scheduled_spec_decode_tokens.items()}
+        for session in self._sessions:
+            session.counters.schedule(scheduled)
         for req_id in scheduler_output.finished_req_ids:
-            self._release(session, req_id)
+            self._release(req_id)
         for req_id in scheduler_output.preempted_req_ids or ():
-            self._release(session, req_id)
+            self._release(req_id)
         for new in scheduler_output.scheduled_new_reqs:
             if new.prompt_token_ids is not None:
                 tokens.arriving[new.req_id] = list(new.prompt_token_ids)
-                self._admit(session, new.req_id, new.sampling_params)
+                self._admit(new.req_id, new.sampling_params)
         for req_id in scheduler_output.scheduled_cached_reqs.resumed_req_ids:
             state = self._runner.requests.get(req_id)
             if state is not None:
-                self._admit(session, req_id, state.sampling_params)
+                self._admit(req_id, state.sampling_params)
 
     def after_execute(self, scheduler_output: Any) -> None:
         """Let the runner's own state take over for requests that arrived with this step."""
@@ -102,11 +106,11 @@ class RemoteProposer:
 
     def after_sample(self, output: Any) -> None:
         """Count the outcomes of a step near `max_model_len`, where vLLM does not call `propose`."""
-        session = self._session
-        if session is None or self._proposed or not getattr(output, "req_ids", None):
+        if self._proposed or not getattr(output, "req_ids", None):
             return
         for req_id, sampled in zip(output.req_ids, output.sampled_token_ids or (), strict=False):
-            session.counters.verify(req_id, len(sampled))
+            if (session := self._session_of.get(req_id)) is not None:
+                session.counters.verify(req_id, len(sampled))
 
     def propose(
         self,
@@ -117,40 +121,47 @@ class RemoteProposer:
     ) -> list[list[int]]:
         """Return drafts for every request of the batch, in batch order."""
         drafts: list[list[int]] = [[] for _ in sampled_token_ids]
-        if self._session is not None:
+        if self._sessions:
             with self._guard("propose"):
                 try:
-                    drafts = self._propose(self._session, sampled_token_ids)
+                    drafts = self._propose(sampled_token_ids)
                 except Exception:
-                    self._session.invalidate()
+                    for session in self._sessions:
+                        session.invalidate()
                     raise
         return drafts
 
-    def _propose(
-        self, session: TargetSession, sampled_token_ids: Sequence[Sequence[int]]
-    ) -> list[list[int]]:
+    def _propose(self, sampled_token_ids: Sequence[Sequence[int]]) -> list[list[int]]:
         self._proposed = True
         req_ids: list[str] = self._runner.input_batch.req_ids
-        sampling = []
+        sampling: dict[int, list[str]] = {}
         for req_id, sampled in zip(req_ids, sampled_token_ids, strict=True):
             if not sampled:
                 continue
-            session.counters.verify(req_id, len(sampled))
-            sampling.append(req_id)
-            if not session.knows(req_id):
+            if req_id not in self._session_of:
                 # Only after an error in `before_execute`: normally every request was announced.
-                self._admit(session, req_id, self._runner.requests[req_id].sampling_params)
-        drafts = session.step(sampling, self._k_step)
-        for req_id, tokens in drafts.items():
-            session.counters.propose(req_id, len(tokens))
+                self._admit(req_id, self._runner.requests[req_id].sampling_params)
+            session = self._session_of.get(req_id, self._sessions[0])
+            session.counters.verify(req_id, len(sampled))
+            sampling.setdefault(self._sessions.index(session), []).append(req_id)
+        drafts: dict[str, list[int]] = {}
+        for number, session in enumerate(self._sessions):
+            proposed = session.step(sampling.get(number, ()), self._k_step)
+            for req_id, tokens in proposed.items():
+                session.counters.propose(req_id, len(tokens))
+            drafts |= proposed
         return [drafts.get(req_id, []) for req_id in req_ids]
 
-    def _admit(self, session: TargetSession, req_id: str, sampling_params: Any) -> None:
-        self._release(session, req_id)
+    def _admit(self, req_id: str, sampling_params: Any) -> None:
+        self._release(req_id)
         if self._free:
-            session.admit(req_id, self._free.pop(), drafting_params(sampling_params))
+            params = drafting_params(sampling_params)
+            session = self._sessions[-1 if params.candidate else 0]
+            self._session_of[req_id] = session
+            session.admit(req_id, self._free.pop(), params)
 
-    def _release(self, session: TargetSession, req_id: str) -> None:
-        slot = session.release(req_id)
+    def _release(self, req_id: str) -> None:
+        session = self._session_of.pop(req_id, None)
+        slot = None if session is None else session.release(req_id)
         if slot is not None:
             self._free.append(slot)

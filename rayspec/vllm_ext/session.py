@@ -78,11 +78,15 @@ class SessionLink(ControlLink, Protocol):
 
 @dataclass(frozen=True, slots=True)
 class DraftingParams:
-    """What of a request's sampling parameters matters to a draft; K None is the link's."""
+    """What of a request's parameters matters to a draft; K None is the link's.
+
+    `candidate` says that not the usual draft but its new version is to draft.
+    """
 
     k: int | None = None
     temperature: float = 0.0
     seed: int | None = None
+    candidate: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,10 +49,12 @@ class RemoteSpeculator(BaseSpeculator):
         states: Any,
         shards: Sequence[Shard],
         guard: Guard,
+        candidate: Shard | None = None,
     ) -> None:
         self._spec = spec
         self._states = states
         self._shards = shards
+        self._candidate = candidate
         self._guard = guard
         self._shard_of: dict[str, Shard] = {}
         self.num_speculative_steps = spec.k_max
@@ -101,7 +103,7 @@ class RemoteSpeculator(BaseSpeculator):
             states.total_len.gpu,
             states.last_sampled_tokens,
         )
-        for shard in self._shards:
+        for shard in self._all():
             shard.warm_up(outcome, self._drafts, self._q)
         self._fill(1, slot_of, states.last_sampled_tokens)
         temperature = torch.zeros(self._spec.slots, dtype=torch.float32, device=device)
@@ -122,8 +124,11 @@ class RemoteSpeculator(BaseSpeculator):
                 continue
             self._release(new.req_id)
             slot: int = self._states.req_id_to_index[new.req_id]
-            shard = self._shard_of[new.req_id] = self._shards[slot % len(self._shards)]
             params = drafting_params(new.sampling_params)
+            shard = self._shards[slot % len(self._shards)]
+            if params.candidate and self._candidate is not None:
+                shard = self._candidate
+            self._shard_of[new.req_id] = shard
             shard.session.admit(new.req_id, slot, params, new.prefill_token_ids)
 
     def after_sample(self, output: Any) -> None:
@@ -172,18 +177,27 @@ class RemoteSpeculator(BaseSpeculator):
                     self._exchange(outcome, min(k, self._spec.k_max), _samples(input_batch))
                 except Exception:
                     self._fill(rows, slot_of, last_sampled)
-                    for shard in self._shards:
+                    for shard in self._all():
                         shard.session.invalidate()
                     raise
         self._share(rows, slot_of, temperature)
         return drafts
 
     def _exchange(self, outcome: Outcome, k: int, sampled: bool) -> None:
-        """Ask every draft before the first answer is awaited."""
-        for shard in self._shards:
+        """Ask every draft before the first answer is awaited.
+
+        The candidate's rows are written over the fillers that the others leave there; it takes no
+        part while it has none.
+        """
+        busy = self._candidate is not None and self._candidate.session.live > 0
+        shards = self._all() if busy else self._shards
+        for shard in shards:
             shard.tell(outcome, k, sampled=sampled)
-        for shard in self._shards:
+        for shard in shards:
             shard.fetch(self._drafts, self._q, outcome, k)
+
+    def _all(self) -> Sequence[Shard]:
+        return self._shards if self._candidate is None else [*self._shards, self._candidate]
 
     def _fill(self, rows: int, slot_of: torch.Tensor, last_sampled: torch.Tensor) -> None:
         fillers = last_sampled.view(-1, 1)[slot_of[:rows]]

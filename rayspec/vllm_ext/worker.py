@@ -55,7 +55,8 @@ class RayspecWorker:
     _guard: Guard
     _ext: ExtConfig
     _carrier: Carrier | None = None
-    # One for each draft that shares the slots; both lists are empty on ranks without links.
+    # One for each draft that shares the slots, and last the candidate's if there is to be one; both
+    # lists are empty on ranks without links.
     _links: Sequence[TargetLink] = ()
     _sessions: Sequence[Session] = ()
     _report: Callable[[], list[ShardReport]] = staticmethod(list)
@@ -97,15 +98,16 @@ class RayspecWorker:
         runner: Any = me.model_runner
         states = runner.req_states
         count = self._ext.draft_shards if first else 0
-        shards = [
-            Shard(spec, ShardPlace(index, count), StateTokens(states), runner.device)
-            for index in range(count)
-        ]
+        places = [ShardPlace(index, count) for index in range(count)]
+        if first and self._ext.candidate:
+            places.append(ShardPlace(candidate=True))
+        every = [Shard(spec, place, StateTokens(states), runner.device) for place in places]
+        shards, candidate = every[:count], next(iter(every[count:]), None)
         self._rests_detached = True
-        self._links = [shard.link for shard in shards]
-        self._sessions = [shard.session for shard in shards]
-        self._report = lambda: [shard.report() for shard in shards]
-        speculator = RemoteSpeculator(spec, runner.device, states, shards, self._guard)
+        self._links = [shard.link for shard in every]
+        self._sessions = [shard.session for shard in every]
+        self._report = lambda: [shard.report() for shard in every]
+        speculator = RemoteSpeculator(spec, runner.device, states, shards, self._guard, candidate)
         self._carrier = runner.speculator = speculator
 
     def _install_on_v1(self, spec: LinkSpec) -> None:
@@ -113,14 +115,16 @@ class RayspecWorker:
 
         me: Any = self
         runner: Any = me.model_runner
-        link, tokens = TargetLink(spec), RunnerTokens(runner)
+        links = [TargetLink(spec) for _ in range(2 if self._ext.candidate else 1)]
+        tokens = RunnerTokens(runner)
         sizes = SessionSpec(spec.slots, spec.k_max, spec.vocab_size, spec.checksum)
-        session = TargetSession(sizes, link, tokens)
-        self._links, self._sessions = [link], [session]
+        sessions = [TargetSession(sizes, link, tokens) for link in links]
+        self._links, self._sessions = links, sessions
         self._report = lambda: [
             ShardReport(link.state, link_figures(link.stats()), session.live, session.counters)
+            for link, session in zip(links, sessions, strict=True)
         ]
-        runner.drafter.bind(runner, tokens, session, self._guard)
+        runner.drafter.bind(runner, tokens, sessions, self._guard)
         self._carrier = runner.drafter
 
     def determine_available_memory(self) -> int:

@@ -98,7 +98,42 @@ def v2_shards(host: EngineHost, tiny: Path) -> Iterator[Engine]:
     assert engine.status()["errors"] == {}
 
 
-def start_v2(model: Path, ranks: int, *, shards: int = 1) -> Engine:
+@pytest.fixture
+def v1_candidate(host: EngineHost, tiny: Path) -> Iterator[Engine]:
+    """The V1 runner with a link more, for a new version of the draft."""
+
+    def start() -> Engine:
+        return start_engine(
+            tiny,
+            ext=ExtConfig(
+                deadline_s=1.5,
+                checksum=True,
+                tokenizer_hash=tokenizer_hash(tiny),
+                candidate=True,
+            ),
+            k=3,
+            environment=THREADS,
+            max_model_len=6 * BLOCK,
+            block_size=BLOCK,
+            num_gpu_blocks_override=8,
+            max_num_seqs=4,
+            max_num_batched_tokens=2 * BLOCK,
+        )
+
+    engine = host.get("v1_candidate", start)
+    yield engine
+    assert engine.status()["errors"] == {}
+
+
+@pytest.fixture
+def v2_candidate(host: EngineHost, tiny: Path) -> Iterator[Engine]:
+    """The V2 runner with it, with the scheduler a step ahead."""
+    engine = host.get("v2_candidate", lambda: start_v2(tiny, 1, candidate=True))
+    yield engine
+    assert engine.status()["errors"] == {}
+
+
+def start_v2(model: Path, ranks: int, *, shards: int = 1, candidate: bool = False) -> Engine:
     threads = THREADS if ranks == 1 else {"VLLM_CPU_OMP_THREADS_BIND": "0|1"}
     return start_engine(
         model,
@@ -107,9 +142,10 @@ def start_v2(model: Path, ranks: int, *, shards: int = 1) -> Engine:
             checksum=True,
             tokenizer_hash=tokenizer_hash(model),
             draft_shards=shards,
+            candidate=candidate,
         ),
         interpreted=True,
-        asynchronous=ranks > 1 or shards > 1,
+        asynchronous=ranks > 1 or shards > 1 or candidate,
         k=3,
         k_tiers=(1,),
         environment=threads,

@@ -64,11 +64,11 @@ def test_acceptance_is_measured_by_class(app: Application) -> None:
     def counts(kind: str, **labels: str) -> float:
         return app.metric(f"rayspec_{kind}_tokens_total", **labels)
 
-    before = {name: counts("drafted", **{"class": name}) for name in TEXTS}
+    before = {name: counts("drafted", workload_class=name) for name in TEXTS}
     everything = counts("position_drafted")
     for name in TEXTS:
         ask(name, "on")
-    drafted = {name: counts("drafted", **{"class": name}) - before[name] for name in TEXTS}
+    drafted = {name: counts("drafted", workload_class=name) - before[name] for name in TEXTS}
     assert drafted["code"] > 0
     # What requests say of themselves, and what the engine's scheduler counts.
     assert counts("position_drafted") - everything == sum(drafted.values())

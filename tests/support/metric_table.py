@@ -12,12 +12,15 @@ from prometheus_client.registry import Collector
 
 from rayspec.draft.spec import DraftStats
 from rayspec.routing import Lane
-from rayspec.routing.types import LaneView
+from rayspec.routing.names import CANDIDATE
+from rayspec.routing.trial import Trial, TrialSpec
+from rayspec.routing.types import LaneView, Outcome
 from rayspec.telemetry.draft import DraftCollector
 from rayspec.telemetry.lanes import LaneCollector
 from rayspec.telemetry.link import LinkCollector
 from rayspec.telemetry.metrics import IngressMetrics
 from rayspec.telemetry.own_draft import OwnDraftCollector
+from rayspec.telemetry.trial import TrialCollector
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "metrics.md"
 # What a type adds to a metric's own labels.
@@ -66,6 +69,7 @@ def exported() -> list[Row]:
     }
     collectors: list[Collector] = [
         LaneCollector(lambda: views),
+        TrialCollector(tried()),
         LinkCollector(lambda: status),
         OwnDraftCollector("ngram", lambda: ([1], [1])),
         DraftCollector(lambda: DraftStats(**_ZEROS)),
@@ -74,6 +78,16 @@ def exported() -> list[Row]:
     for collector in collectors:
         rows += [row(family, labels_of(family)) for family in collector.collect()]
     return list(dict.fromkeys(rows))  # what tells of any draft is there once
+
+
+def tried() -> Trial:
+    """Return a trial that has seen enough to compare."""
+    trial = Trial(TrialSpec())
+    for number in range(10):
+        draft = CANDIDATE if number % 2 else None
+        outcome = Outcome("chat", Lane.SPECULATIVE, 1, 1, 1, 1, True, draft=draft)
+        trial.observe("chat", outcome)
+    return trial
 
 
 def row(family: Metric, labels: Iterable[str]) -> Row:

@@ -37,6 +37,20 @@ def test_both_lanes_share_one_draft_and_the_machine() -> None:
     assert [(share.index, share.total) for share in shares] == [(0, 3), (1, 3)]
 
 
+def test_a_new_draft_is_bound_to_the_ingress_alone() -> None:
+    old = {"kind": "model", "model": "old"}
+    new = {**old, "candidate": {"model": "new"}}
+    _, before, _ = parts({"speculative": {}, "draft": old})
+    ingress, after, drafts = parts({"speculative": {}, "draft": new})
+
+    assert [draft.name for draft in drafts] == ["Draft", "DraftCandidate"]
+    assert ingress.init_args[0].trial is not None
+    targets = [lanes[Lane.SPECULATIVE] for lanes in (before, after)]
+    specs, handles = zip(*((t.init_args[0], t.init_args[2]) for t in targets), strict=True)
+    assert specs[0] == specs[1]
+    assert [len(each) for each in handles] == [1, 1]
+
+
 def test_an_engine_that_drafts_itself_has_no_draft_deployment() -> None:
     _, lanes, drafts = parts({"speculative": {"draft": {"method": "ngram"}}, **PLAIN})
 

@@ -15,6 +15,7 @@ from rayspec.ingress.classify import ClassRule
 from rayspec.ingress.keys import ApiKey
 from rayspec.routing.policy import ClassPolicy
 from rayspec.routing.traffic import Lengths
+from rayspec.routing.trial import TrialSpec
 from rayspec.routing.types import Lane, Speculation
 
 ARGS: dict[str, Any] = {
@@ -134,6 +135,28 @@ def test_an_engine_that_drafts_itself(draft: dict[str, Any], own: OwnDraftSpec) 
     assert app.ingress.policy.k_tiers == (0, 2, 4)
     # vLLM chooses the runner that has the method.
     assert app.speculative.env == {"VLLM_USE_FLASHINFER_SAMPLER": "0"}
+
+
+def test_trying_a_new_draft_changes_neither_engines_nor_draft() -> None:
+    draft = {"kind": "model", "model": "old", "data_parallel_size": 2}
+    args = {**ARGS, "device": "cuda", "draft": draft}
+    before = derive(parse(args), has_gpu=True)
+    candidate = {"model": "new", "share": 0.2}
+    config = parse({**args, "draft": {**draft, "candidate": candidate}})
+    after = derive(config, has_gpu=True)
+    assert (after.speculative, after.plain, after.draft) == (
+        before.speculative,
+        before.plain,
+        before.draft,
+    )
+    assert before.candidate is None
+    assert before.ingress.trial is None
+    assert after.ingress.trial == TrialSpec(share=0.2)
+    assert after.candidate is not None
+    assert (after.candidate.model, after.candidate.model_field) == ("new", "draft.candidate.model")
+    # One draft for all sequences.
+    assert (after.candidate.replicas, after.candidate.slots) == (1, 64)
+    assert config.models() == ["smollm2", "old", "new"]
 
 
 def test_one_lane_only() -> None:

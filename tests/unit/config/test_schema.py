@@ -98,7 +98,7 @@ def test_smallest_configurations() -> None:
         (
             "draft",
             {"kind": "model", "model": "m", "ngram_min": 2},
-            "draft.ngram_min = 2: unknown field; known here: data_parallel_size",
+            "draft.ngram_min = 2: unknown field; known here: candidate, data_parallel_size",
         ),
         (
             "speculative.num_speculative_tokens",

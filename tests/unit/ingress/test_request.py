@@ -9,6 +9,7 @@ import pytest
 from rayspec.errors import BadRequest, to_openai
 from rayspec.ingress.classify import ClassRule
 from rayspec.ingress.request import ParsedRequest, lower_names, parse_request
+from rayspec.routing.names import CANDIDATE, DRAFT_ARG, K_ARG
 from rayspec.routing.types import Decision, Lane, RequestView, Speculation
 from tests.support.classified import TOOL, Body, chat, prompt
 
@@ -189,6 +190,17 @@ def test_the_decided_k_travels_flat_among_the_xargs() -> None:
     assert json.loads(parsed.body_for(decision(0)))["vllm_xargs"]["rayspec.k"] == 0
     assert json.loads(parsed.body_for(decision(None)))["vllm_xargs"] == {"mine": "x"}
     assert json.loads(parsed.body)["vllm_xargs"] == {"mine": "x"}
+
+
+def test_a_new_draft_is_named_among_them_and_by_nobody_else() -> None:
+    parsed = parse(chat("hi", vllm_xargs={"a": 1}))
+    named = replace(decision(2), draft=CANDIDATE)
+    body = json.loads(parsed.body_for(named))
+    assert body["vllm_xargs"] == {"a": 1, K_ARG: 2, DRAFT_ARG: CANDIDATE}
+    body = json.loads(parsed.body_for(replace(named, k=None)))
+    assert body["vllm_xargs"] == {"a": 1, DRAFT_ARG: CANDIDATE}
+    with pytest.raises(BadRequest, match="reserved"):
+        parse(chat("hi", vllm_xargs={DRAFT_ARG: CANDIDATE}))
 
 
 def test_malformed_xargs_are_left_for_vllm_to_refuse() -> None:

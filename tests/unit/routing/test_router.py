@@ -15,6 +15,8 @@ from rayspec.routing import (
     Rule,
 )
 from rayspec.routing.ledger import Ticket
+from rayspec.routing.names import CANDIDATE
+from rayspec.routing.trial import State, TrialSpec
 from tests.support.clock import Clock
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
@@ -155,3 +157,37 @@ def test_a_request_asks_for_the_engine_s_longest_draft_unless_told(clock: Clock)
     asked = [router.asked_k(router.admit(replace(CHAT, k=k)).decision) for k in (None, 2)]
     assert asked == [5, 2]
     assert router.asked_k(router.admit(CHAT).decision) == 0  # in the plain lane
+
+
+def snapshot(*, candidate: bool | None, at: float = 1.0) -> EngineSnapshot:
+    return EngineSnapshot(S, "1", at, 0, 0, 0.0, attached=True, candidate=candidate)
+
+
+def test_a_share_of_what_drafts_tries_a_new_draft_where_it_is_attached(clock: Clock) -> None:
+    router = Router(SPEC, (S,), clock, trial=TrialSpec(share=0.5))
+    assert router.admit(CHAT).decision.draft is None
+    router.observe(snapshot(candidate=False))
+    assert router.admit(CHAT).decision.draft is None
+    router.observe(snapshot(candidate=True, at=2.0))
+    drafts = [router.admit(CHAT).decision.draft for _ in range(4)]
+    assert sorted(drafts, key=str) == [None, None, CANDIDATE, CANDIDATE]
+    asked = replace(CHAT, k=0)
+    assert [router.admit(asked).decision.draft for _ in range(4)] == [None] * 4
+
+
+def test_only_the_draft_that_serves_teaches_what_to_expect(clock: Clock) -> None:
+    router = Router(SPEC, (S,), clock, trial=TrialSpec(share=0.5))
+    router.observe(snapshot(candidate=True))
+    for accepted_by_new in (0, 10):
+        for ticket in [router.admit(CHAT) for _ in range(20)]:
+            named = ticket.decision.draft
+            accepted = accepted_by_new if named else 5
+            router.finish(ticket, Outcome("chat", S, 10, 10, accepted, 20, True, draft=named))
+    assert router.acceptance.estimate("chat").mean == 0.5
+    assert router.trial is not None
+    assert router.trial.requests() == (20, 20)
+    router.trial.state = State.PROMOTED
+    assert {router.admit(CHAT).decision.draft for _ in range(4)} == {CANDIDATE}
+    ticket = router.admit(CHAT)
+    router.finish(ticket, Outcome("chat", S, 10, 10, 10, 20, True, draft=CANDIDATE))
+    assert router.acceptance.estimate("chat").mean > 0.5

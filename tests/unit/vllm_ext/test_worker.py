@@ -182,10 +182,12 @@ def test_proposer_survives_its_session() -> None:
     proposer = RemoteProposer(config)
     # Not bound, as on all ranks but the first.
     assert proposer.propose([[1], []], None, None) == [[], []]
-    runner = SimpleNamespace(input_batch=SimpleNamespace(req_ids=["a", "b"]), requests={})
+    request = SimpleNamespace(sampling_params=None)
+    requests = {"a": request, "b": request}
+    runner = SimpleNamespace(input_batch=SimpleNamespace(req_ids=["a", "b"]), requests=requests)
     session: Any = Session()  # has no `step`: every proposal fails
     guard = Guard()
-    proposer.bind(runner, RunnerTokens(runner), session, guard)
+    proposer.bind(runner, RunnerTokens(runner), [session], guard)
     assert proposer.propose([[1], []], None, None) == [[], []]
     assert guard.errors == {"propose:AttributeError": 1}
     assert session.invalidated == 1

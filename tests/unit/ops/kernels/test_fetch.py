@@ -117,6 +117,20 @@ def test_what_a_draft_must_not_say(rig: Rig) -> None:
     assert rig.link["stale"] == 4
 
 
+def test_a_candidate_writes_over_fillers_where_it_was_told_of_the_request(rig: Rig) -> None:
+    rig.answer(4, StepRow(0, 10, (1, 2, 3)), StepRow(2, 12, (4,)))
+    rig.state.set_slot(0, 10, 0, 0)
+    rig.state.set_slot(1, 11, 0, 0)
+    rig.wait(4)
+    # Slot 0 is another draft's, which wrote its row before; slot 2 has drafts, slot 3 has none.
+    assert rig.fetch([0, 1, 2, 3], told_only=True) == [
+        [-1, -1, -1, -1],
+        [-1, -1, -1, -1],
+        [4, 52, 52, 1],
+        [53, 53, 53, 0],
+    ]
+
+
 def test_limits_of_step_request_and_state(rig: Rig) -> None:
     rig.answer(1, *(StepRow(slot, 10 + slot, (1, 2, 3)) for slot in range(SLOTS)))
     rig.state.set_slot(1, 11, 0, 1)

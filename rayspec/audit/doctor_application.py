@@ -100,16 +100,18 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _difference(config: AppConfig, models: Mapping[str, Model]) -> str | None:
-    draft = config.draft_model()
-    if draft is None or draft == config.model:
-        return None
-    target_folder, draft_folder = (models[ref].folder for ref in (config.model, draft))
-    if target_folder is None or draft_folder is None:
-        return None
-    try:
-        return describe_difference(target_folder, draft_folder)
-    except RayspecError as error:
-        return str(error)
+    target = models[config.model].folder
+    for draft in config.draft_models():
+        folder = models[draft].folder
+        if draft == config.model or target is None or folder is None:
+            continue
+        try:
+            difference = describe_difference(target, folder)
+        except RayspecError as error:
+            difference = str(error)
+        if difference is not None:
+            return f"{draft} cannot draft for {config.model}: {difference}"
+    return None
 
 
 def probe(host: str, number: int) -> Port:

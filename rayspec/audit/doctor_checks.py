@@ -103,16 +103,18 @@ def models(app: Application, machine: Machine) -> Iterator[Finding]:
 
 def tokenizers(app: Application) -> Iterator[Finding]:
     """Check that target and draft speak of the same tokens."""
-    model, draft = app.config.model, app.config.draft_model()
+    model = app.config.model
+    drafts = [draft for draft in app.config.draft_models() if draft != model]
     if app.difference is not None:
         yield Finding(
             Level.PROBLEM,
             "tokenizer",
-            f"{draft} cannot draft for {model}: {app.difference}",
+            app.difference,
             "choose a draft of the same family, with the same tokenizer and vocabulary",
         )
-    elif draft not in (None, model) and all(each.folder for each in app.models.values()):
-        yield Finding(Level.OK, "tokenizer", f"{model} and {draft} share their tokens")
+    elif drafts and all(each.folder for each in app.models.values()):
+        told = " and ".join([model, *drafts])
+        yield Finding(Level.OK, "tokenizer", f"{told} share their tokens")
 
 
 def placement(app: Application, machine: Machine) -> Iterator[Finding]:

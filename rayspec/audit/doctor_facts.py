@@ -119,7 +119,7 @@ class Port:
 class Application:
     """An application as it would be placed on this machine.
 
-    `difference` is the first one between the tokenizers of target and draft, None if there is none
+    `difference` says how the tokens of a draft first differ from the target's, None if none do
     or they cannot be compared; `tracing` are the settings of Serve's tracing, None if it is off.
     """
 

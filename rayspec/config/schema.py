@@ -142,14 +142,15 @@ class AppConfig(Section):
         drafts = [model for each in sections if (model := getattr(each, "model", None))]
         return list(dict.fromkeys([self.model, *drafts]))
 
-    def draft_model(self) -> str | None:
-        """Return the model that drafts and must share the target's tokens; None without one."""
+    def draft_models(self) -> list[str]:
+        """Return the models that draft and must share the target's tokens."""
         if isinstance(self.draft, ModelDraftConfig):
-            return self.draft.model
+            candidate = self.draft.candidate
+            return [self.draft.model, *([] if candidate is None else [candidate.model])]
         own = None if self.speculative is None else self.speculative.draft
         if not isinstance(own, ModelMethod) or own.method != "draft_model":
-            return None
-        return None if own.args.get("use_heterogeneous_vocab") else own.model
+            return []
+        return [] if own.args.get("use_heterogeneous_vocab") else [own.model]
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -113,7 +113,7 @@ def test_gpus_that_torch_does_not_see_are_not_counted() -> None:
 
 
 def test_a_draft_that_speaks_of_other_tokens() -> None:
-    app = application(facts={"difference": "merge 3 differs"}, **DRAFTED)
+    app = application(facts={"difference": "d cannot draft for m: merge 3 differs"}, **DRAFTED)
 
     (finding,) = found(app)
 

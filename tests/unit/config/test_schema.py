@@ -235,16 +235,18 @@ def test_a_method_with_a_model_names_it(method: str) -> None:
 @pytest.mark.parametrize(
     ("draft", "shares"),
     [
-        ({"method": "draft_model", "model": "d"}, "d"),
-        ({"method": "draft_model", "model": "d", "args": {"use_heterogeneous_vocab": True}}, None),
-        ({"method": "eagle3", "model": "h"}, None),
-        ({"method": "ngram"}, None),
+        ({"method": "draft_model", "model": "d"}, ["d"]),
+        ({"method": "draft_model", "model": "d", "args": {"use_heterogeneous_vocab": True}}, []),
+        ({"method": "eagle3", "model": "h"}, []),
+        ({"method": "ngram"}, []),
     ],
 )
-def test_a_draft_model_shares_the_targets_tokens(draft: dict[str, Any], shares: str | None) -> None:
-    assert parse(with_value("speculative.draft", draft, OWN)).draft_model() == shares
-    assert parse({**BOTH, "draft": MODEL}).draft_model() == "m"
-    assert parse(BOTH).draft_model() is None
+def test_draft_models_share_the_targets_tokens(draft: dict[str, Any], shares: list[str]) -> None:
+    assert parse(with_value("speculative.draft", draft, OWN)).draft_models() == shares
+    assert parse({**BOTH, "draft": MODEL}).draft_models() == ["m"]
+    tried = {**MODEL, "candidate": {"model": "n"}}
+    assert parse({**BOTH, "draft": tried}).draft_models() == ["m", "n"]
+    assert parse(BOTH).draft_models() == []
 
 
 def test_an_engine_drafts_itself_or_has_a_draft_deployment() -> None:

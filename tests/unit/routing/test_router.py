@@ -190,4 +190,6 @@ def test_only_the_draft_that_serves_teaches_what_to_expect(clock: Clock) -> None
     assert {router.admit(CHAT).decision.draft for _ in range(4)} == {CANDIDATE}
     ticket = router.admit(CHAT)
     router.finish(ticket, Outcome("chat", S, 10, 10, 10, 20, True, draft=CANDIDATE))
-    assert router.acceptance.estimate("chat").mean > 0.5
+    learnt = router.acceptance.estimate("chat").mean
+    assert learnt is not None
+    assert learnt > 0.5

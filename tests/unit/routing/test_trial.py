@@ -70,7 +70,7 @@ def test_few_requests_decide_nothing_however_clear() -> None:
         trial.observe("chat", outcome(CANDIDATE, 40, 10))
     for _ in range(100):
         trial.observe("chat", outcome(None, 0, 10))
-    assert trial.state is State.TRIAL
+    assert trial.serving is None
     trial.observe("chat", outcome(CANDIDATE, 40, 10))
     assert trial.state is State.PROMOTED
 

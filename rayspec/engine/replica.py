@@ -177,10 +177,10 @@ class SpeculativeTarget(PlainTarget):
             )
             for shard, draft in enumerate(handles)
         ]
+        self._candidate: AttachLoop | None = None
         REGISTRY.register(LinkCollector(self._status))
         for loop in self._attach:
             loop.start()
-        self._candidate: AttachLoop | None = None
 
     def __del__(self) -> None:
         # An engine that stops while it is asked something would be reported as an error.

@@ -78,6 +78,15 @@ async def test_an_engine_that_drafts_itself_says_how() -> None:
     assert "draft: ngram in the engine  50% of 16 tokens accepted" in text(render(state, 5))
 
 
+async def test_a_new_draft_says_how_it_stands() -> None:
+    state = await serving()
+    found = {"gain": 0.5, "low": 0.25, "high": 0.75, "base": 2.0}
+    requests = {"old": 90, "new": 10}
+    state["trial"] = {"state": "promoted", "requests": requests, "tokens_per_step": found}
+    told = "new draft: promoted  10 requests beside 90 of the old one, +0.50 tokens a step"
+    assert told in text(render(state, 5))
+
+
 async def test_what_was_shown_stays_under_the_reason_why_it_is_old() -> None:
     shown = text(trouble("cannot ask", render(await serving(), 5)))
     assert shown.startswith("cannot ask")

@@ -121,6 +121,21 @@ def test_an_engine_that_drafts_itself(browser: Browser) -> None:
         expect(page.locator("#tiles")).to_contain_text("attached")
 
 
+def test_a_new_draft_is_seen_with_what_it_gains(browser: Browser) -> None:
+    state = busy()
+    found = {"gain": 0.5, "low": -0.25, "high": 1.25, "base": 2.0}
+    requests = {"old": 90, "new": 10}
+    state["trial"] = {"state": "rolled_back", "requests": requests, "tokens_per_step": found}
+    with looking(browser) as page:
+        show(page, saying(state))
+        told = "new draft rolled back, 10 requests beside 90 of the old one"
+        expect(page.locator("#link")).to_contain_text(told)
+        expect(page.locator("#link")).to_contain_text("+0.50 tokens a step, −0.25 to +1.25")
+        state["trial"] |= {"state": "trial", "tokens_per_step": None}
+        show(page, saying(state))
+        expect(page.locator("#link")).to_contain_text("new draft trial, 10 requests")
+
+
 def test_a_lost_draft_is_seen_with_its_reason(browser: Browser) -> None:
     state = busy()
     link = {"sent": 3, "received": 3, "deaths": 1, "down_reason": "the draft is silent"}

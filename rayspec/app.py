@@ -46,7 +46,7 @@ def build(args: dict[str, Any]) -> Application:
 def compose(spec: AppSpec) -> Application:
     """Bind the deployments of `spec` to each other."""
     drafts = [] if spec.draft is None else _drafts(spec.draft)
-    # Targets find it by its name: were they bound to it, trying one would restart every engine.
+    # Targets find it by its name, when the ingress tells them: it may come and go beside them.
     tried = [] if spec.candidate is None else [_draft(CANDIDATE_DEPLOYMENT, spec.candidate)]
     targets = [target for target in (spec.speculative, spec.plain) if target is not None]
     engines = sum(target.num_replicas for target in targets)

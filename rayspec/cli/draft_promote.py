@@ -41,8 +41,8 @@ def promote(
 ) -> None:
     """Deploy FILE with the new version in the old one's place, if it was measured to be as good.
 
-    Engines go on, and requests are answered all the while; until the draft has started anew they
-    decode without one. FILE itself stays as it is: change it as the last line says.
+    Serve replaces replicas one after the other, and requests are answered all the while. FILE
+    itself stays as it is: change it as the last line says.
     """
     import httpx
 

@@ -130,8 +130,8 @@ class ModelDraftConfig(_Draft):
     )
     candidate: CandidateConfig | None = Field(
         None,
-        description="A new version of the draft to try while the old one serves; adding it "
-        "restarts no engine. It takes CPUs and GPUs of its own, as many as one draft does.",
+        description="A new version of the draft to try while the old one serves. It takes CPUs "
+        "and GPUs of its own, as many as one draft does.",
     )
 
 

@@ -178,6 +178,7 @@ class SpeculativeTarget(PlainTarget):
             for shard, draft in enumerate(handles)
         ]
         self._candidate: AttachLoop | None = None
+        self._candidate_since = 0.0
         REGISTRY.register(LinkCollector(self._status))
         for loop in self._attach:
             loop.start()
@@ -186,8 +187,8 @@ class SpeculativeTarget(PlainTarget):
         # An engine that stops while it is asked something would be reported as an error.
         for loop in getattr(self, "_attach", ()):
             loop.cancel()
-        if getattr(self, "_candidate", None) is not None:
-            self.drop_candidate()
+        if (candidate := getattr(self, "_candidate", None)) is not None:
+            candidate.cancel()
         super().__del__()
 
     def _engine_args(self, path: Path) -> Mapping[str, Any]:
@@ -198,26 +199,29 @@ class SpeculativeTarget(PlainTarget):
         """Whether a draft answers this engine, for at least some of its sequences."""
         return any(loop.attached for loop in self._attach)
 
-    def try_candidate(self) -> None:
-        """Attach to a new version of the draft too, and stay so; may be called again."""
-        if self._candidate is not None:
-            return
-        context = serve.get_replica_context()
-        handle: Any = serve.get_deployment_handle(CANDIDATE_DEPLOYMENT, context.app_name)
-        self._candidate = AttachLoop(
-            self._serving.hello,
-            _Draft(handle),
-            self._serving.worker,
-            lambda: self._serving.stats().steps,
-            len(self._attach),
-        )
-        self._candidate.start()
+    async def follow_candidate(self, since: float, wanted: bool) -> None:
+        """Attach to a new version of the draft too, or to none any more; may be called again.
 
-    def drop_candidate(self) -> None:
-        """Attach to no new version of the draft any more; may be called again."""
-        if self._candidate is not None:
+        The ingress that says so started at `since`, seconds since the epoch: while a deployment
+        changes, old ones speak too, and are not heard.
+        """
+        if since < self._candidate_since:
+            return
+        self._candidate_since = since
+        if wanted and self._candidate is None:
+            context = serve.get_replica_context()
+            handle: Any = serve.get_deployment_handle(CANDIDATE_DEPLOYMENT, context.app_name)
+            self._candidate = AttachLoop(
+                self._serving.hello,
+                _Draft(handle),
+                self._serving.worker,
+                lambda: self._serving.stats().steps,
+                len(self._attach),
+            )
+            self._candidate.start()
+        elif not wanted and self._candidate is not None:
             self._candidate.cancel()
-        self._candidate = None
+            self._candidate = None
 
     @property
     def candidate_attached(self) -> bool | None:

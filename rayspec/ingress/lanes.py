@@ -56,13 +56,13 @@ class ServeDeployment:
     def __init__(self, handle: DeploymentHandle) -> None:
         self._handle: Any = handle
 
-    async def broadcast(self, method: str, timeout_s: float) -> list[Any]:
+    async def broadcast(self, method: str, *args: Any, timeout_s: float) -> list[Any]:
         """Call `method` on every replica; leave out those that fail or take over `timeout_s`.
 
         Raises `LaneDown` when there is no replica.
         """
         try:
-            response = self._handle.broadcast(method)
+            response = self._handle.broadcast(method, *args)
             results = await response.results_async(timeout_s=timeout_s, return_exceptions=True)
         except DeploymentUnavailableError as error:
             raise LaneDown("no replica") from error

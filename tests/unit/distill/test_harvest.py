@@ -8,7 +8,7 @@ import pytest
 
 from rayspec.distill.harvest import harvest, licence_of
 
-COPYRIGHT = "Format: https://www.debian.org/\n\nFiles: *\nLicense: {}\n text\n"
+COPYRIGHT = "Format: 1.0\n\nFiles: *\nLicense: {}\n text\n"
 PROSE = "This program does one thing and does it well. It reads what it is given and says so. " * 5
 
 

@@ -98,7 +98,7 @@ def distill(
     ] = 0,
     generation_share: Annotated[
         float, typer.Option(help="Of the time, until answers end.", rich_help_panel=_DATA)
-    ] = 0.5,
+    ] = 0.42,
     loss: Annotated[
         Loss, typer.Option(help="What training makes small.", rich_help_panel=_TRAINING)
     ] = Loss.KL,
@@ -108,7 +108,7 @@ def distill(
             help="Tokens whose probability is stored at every place; the others are one event.",
             rich_help_panel=_TRAINING,
         ),
-    ] = 64,
+    ] = 32,
     batch_tokens: Annotated[
         int, typer.Option(help="Tokens of a step, padding included.", rich_help_panel=_TRAINING)
     ] = 32768,

@@ -16,7 +16,7 @@ from rayspec.ingress.classify import classify
 __all__ = ["QUESTION_TOKENS", "answer_all"]
 
 QUESTION_TOKENS = 96
-_FIRST, _MOST, _LEAST = 1024, 16384, 128  # questions at a time
+_FIRST, _MOST, _LEAST = 1024, 4096, 128  # questions at a time
 _TAIL = 0.85  # of the time left: the last answers of a piece run alone
 
 

@@ -14,6 +14,7 @@ __all__ = ["Ask", "Generator", "TransformersGenerator", "VllmGenerator"]
 
 _ACTIVATIONS: Final = 6 * 2**30  # and graphs
 _SEQUENCES: Final = 512  # at a time: as many as CUDA graphs are captured for
+_GRAPHS: Final = [8, 64, 128, 192, 256, 320, 384, 448, 512]  # few: capturing takes time
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class VllmGenerator:
                 "gpu_memory_utilization": gpu_share,
                 "kv_cache_memory_bytes": int(max(memory - weights - _ACTIVATIONS, memory / 8)),
                 "max_num_seqs": _SEQUENCES,
+                "compilation_config": {"cudagraph_capture_sizes": _GRAPHS},
             }
         self._llm: Any = LLM(
             str(folder),

@@ -60,6 +60,7 @@ class Distillation:
         spec.check()
         self.spec, self.build, self.shape, self.say = spec, build, shape, say
         self._began = time.monotonic()
+        self._question_file = spec.work / "questions.jsonl"
 
     def run(self) -> DraftManifest:
         """Go through all phases that are not done yet, and return the draft's description."""
@@ -69,8 +70,7 @@ class Distillation:
         if device.type == "cuda":
             # TF32 holds what bfloat16 holds: heads are multiplied in it, into logits of 32 bits.
             torch.set_float32_matmul_precision("high")
-        questions = self._questions()
-        self._answers(questions, device)
+        self._answers(device)
         texts = Texts.load(spec.work / "texts")
         held_out, others = texts.pick(texts.held_out), texts.pick(~texts.held_out)
         if not len(held_out) or not len(others):
@@ -115,7 +115,8 @@ class Distillation:
         return self._began + share * self.spec.minutes * 60 - time.monotonic()
 
     def _questions(self) -> Path:
-        spec, file = self.spec, self.spec.work / "questions.jsonl"
+        """Return the file of all questions, which is made unless it is there."""
+        spec, file = self.spec, self._question_file
         if file.exists():
             return file
         about: dict[str, Any]
@@ -144,7 +145,7 @@ class Distillation:
         self.say(f"prompts: {prompts.write(asked, file)} to ask")
         return file
 
-    def _answers(self, questions: Path, device: torch.device) -> None:
+    def _answers(self, device: torch.device) -> None:
         spec, folder = self.spec, self.spec.work / "texts"
         if (folder / _COMPLETE).exists():
             return
@@ -168,18 +169,18 @@ class Distillation:
             self.say(f"answers: {workers} engines of vLLM start")
             job |= {
                 "target": str(spec.target),
-                "questions": str(questions),
+                "questions": str(self._question_file),
                 "folder": str(folder),
                 "seed": spec.seed,
                 "piece": 1024,
             }
-            run_workers(job, workers, spec.work / "vllm.log", said)
+            run_workers(job, workers, spec.work / "vllm.log", said, meanwhile=self._questions)
         else:
             model = student.load(spec.target, torch.float32, device)
             encoder = Encoder(spec.target)
             torch.manual_seed(spec.seed)
             answer_all(
-                prompts.read(questions),
+                prompts.read(self._questions()),
                 encoder,
                 TransformersGenerator(model, encoder.end),
                 folder,

@@ -36,12 +36,12 @@ class DistillSpec:
     texts: int | None = None
     steps: int | None = None
     minutes: float = 15.0
-    generation_share: float = 0.5
+    generation_share: float = 0.42
     answer_tokens: int = 256
     backend: Backend = "auto"
     engines: int = 0
     loss: LossKind = "kl"
-    top_k: int = 64
+    top_k: int = 32
     batch_tokens: int = 32768
     rate: float = 2e-3
     join: float = 0.1

@@ -18,7 +18,9 @@ from rayspec.distill.texts import Texts
 
 __all__ = ["Progress", "Training", "learn", "rate_at"]
 
-_TIMED_FROM, _TIMED_TO = 10, 40  # steps from which the time of all others is foreseen
+_TIMED_FROM, _TIMED_TO = 10, 40  # steps from which the time of all others is foreseen at first
+_AGAIN = 1.25  # and again whenever there are so many times as many, for first steps are slow,
+_SETTLED = 0.8  # up to this share of them, so that the rate falls smoothly
 _FIRST_RISE = 200
 
 
@@ -88,7 +90,8 @@ def learn(
         step, total = state["step"], training.steps or state["total"]
     student.train()
     scores = scores.on(device)
-    first, began, saved = step, clock(), clock()
+    first, saved, pace = step, clock(), _Pace(training.deadline, clock)
+    foreseen = total is None
     try:
         for chosen in epochs(texts.lengths, training.batch_tokens, training.seed, skip=step):
             if total is not None and step >= total:
@@ -104,11 +107,8 @@ def learn(
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             step += 1
-            if total is None:
-                if step - first == _TIMED_FROM:
-                    float(loss)  # the device is behind
-                    began = clock()
-                total = _foreseen(step, step - first, loss, began, training.deadline, clock)
+            if foreseen:
+                total = pace.total(step, step - first, total, loss)
             if clock() - saved >= save_every_s:
                 _save(checkpoint, student, optimizer, step, total)
                 saved = clock()
@@ -137,22 +137,30 @@ def _gradients(
     return detached
 
 
-def _foreseen(
-    step: int,
-    done: int,
-    loss: torch.Tensor,
-    began: float,
-    deadline: float,
-    clock: Callable[[], float],
-) -> int | None:
-    """Return how many steps there will be by the deadline, once enough of them were timed."""
-    if clock() >= deadline:
-        return step
-    if done < _TIMED_TO:
-        return None
-    float(loss)
-    each = (clock() - began) / (_TIMED_TO - _TIMED_FROM)
-    return step + max(1, int((deadline - clock()) / max(each, 1e-6)))
+class _Pace:
+    """Foresees how many steps there will be by the deadline, from the time of those since a mark.
+
+    What happens between two steps, such as a measurement, counts as well.
+    """
+
+    def __init__(self, deadline: float, clock: Callable[[], float]) -> None:
+        self._deadline, self._clock = deadline, clock
+        self._at, self._marked, self._next = clock(), 0, _TIMED_TO
+
+    def total(self, step: int, done: int, total: int | None, loss: torch.Tensor) -> int | None:
+        """Return the number of steps, None before enough were timed; `done` are this run's."""
+        if total is None and self._clock() >= self._deadline:
+            return step
+        if done == _TIMED_FROM or done >= self._next:
+            float(loss)  # the device is behind
+            now, since = self._clock(), done - self._marked
+            each = max((now - self._at) / since, 1e-6)
+            self._at, self._marked = now, done
+            if done >= self._next:
+                self._next = int(_AGAIN * done)
+                if total is None or step <= _SETTLED * total:
+                    total = step + max(1, int((self._deadline - now) / each))
+        return total
 
 
 def _move(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

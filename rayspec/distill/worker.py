@@ -7,7 +7,9 @@ them keep a GPU busy that one, which schedules on one core, does not. Prints a J
 from __future__ import annotations
 
 import json
+import os
 import sys
+import time
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,8 @@ def run(job: dict[str, Any]) -> None:
         seed=job["seed"] + job["worker"],
     )
     try:
+        if not _made(Path(job["questions"])):
+            return
         answer_all(
             islice(read(Path(job["questions"])), job["worker"], None, job["workers"]),
             Encoder(Path(job["target"])),
@@ -41,6 +45,16 @@ def run(job: dict[str, Any]) -> None:
         )
     finally:
         generator.close()
+
+
+def _made(questions: Path) -> bool:
+    """Wait for the questions, which are made while engines start; False if nobody makes them."""
+    parent = os.getppid()
+    while not questions.exists():
+        if os.getppid() != parent:
+            return False
+        time.sleep(0.2)
+    return True
 
 
 if __name__ == "__main__":

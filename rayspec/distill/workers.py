@@ -15,8 +15,8 @@ from rayspec.errors import ModelError
 
 __all__ = ["default_workers", "run_workers"]
 
-_CORES_EACH: Final = 5  # an engine's two busy processes, and their helpers
-_MOST: Final = 3
+_CORES_EACH: Final = 4  # an engine's two busy processes, and their helpers
+_MOST: Final = 4
 _SMALL: Final = 4 * 10**9  # bytes of weights
 _GPU_SHARE: Final = 0.8  # of all engines together
 
@@ -30,14 +30,19 @@ def default_workers(target: Path) -> int:
 
 
 def run_workers(
-    job: dict[str, Any], workers: int, log: Path, told: Callable[[int, int], None]
+    job: dict[str, Any],
+    workers: int,
+    log: Path,
+    told: Callable[[int, int], None],
+    meanwhile: Callable[[], object] = lambda: None,
 ) -> None:
     """Run `workers` processes until they have answered what they can; ModelError if all fail.
 
     Of some that fail the others' answers are used, and the log tells.
 
     `job` has the arguments that all share; `log` takes what engines say. `told` gets the texts and
-    tokens of each piece of answers, from other threads one at a time.
+    tokens of each piece of answers, from other threads one at a time. `meanwhile` is called while
+    engines start: it may make the questions.
     """
     lock = threading.Lock()
     with log.open("a", encoding="utf-8") as out:
@@ -70,6 +75,7 @@ def run_workers(
         try:
             for thread in threads:
                 thread.start()
+            meanwhile()
             codes = [process.wait() for process in processes]
             for thread in threads:
                 thread.join()
@@ -92,11 +98,12 @@ def _listen(
     out: Any,
 ) -> None:
     assert process.stdout is not None
-    for line in process.stdout:
-        with lock:
-            try:
-                texts, tokens = json.loads(line)
-            except (ValueError, TypeError):  # vLLM's own words
-                out.write(line)
-            else:
-                told(texts, tokens)
+    with process.stdout as lines:
+        for line in lines:
+            with lock:
+                try:
+                    texts, tokens = json.loads(line)
+                except (ValueError, TypeError):  # vLLM's own words
+                    out.write(line)
+                else:
+                    told(texts, tokens)

@@ -101,6 +101,23 @@ def test_ends_at_the_deadline(target: Path, texts: Texts, scores: Scores, tmp_pa
     assert 20 <= len(losses) <= 22
 
 
+def test_slow_first_steps_do_not_end_it_early(
+    target: Path, texts: Texts, scores: Scores, tmp_path: Path
+) -> None:
+    """Kernels are chosen and memory is found in the first steps, ten times as slow as the rest."""
+    training = Training(batch_tokens=256, rate=5e-3, deadline=700.0)
+    taken = list[int]()
+
+    def clock() -> float:
+        return len(taken) + 9.0 * min(len(taken), 40)
+
+    model = student.build(target, SHAPE)
+    with closing(learn(model, texts, scores, training, tmp_path / "c.pt", clock=clock)) as steps:
+        for progress in steps:
+            taken.append(progress.step)
+    assert 670 <= clock() <= 710
+
+
 def test_the_number_of_steps_is_kept_over_a_stop(
     target: Path, texts: Texts, scores: Scores, tmp_path: Path
 ) -> None:

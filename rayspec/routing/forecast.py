@@ -23,6 +23,7 @@ __all__ = ["believed_acceptance", "forecast"]
 DEFAULT_ACCEPTANCE = 0.6
 # So many steps' worth of doubt: a few unlucky first steps do not condemn a class.
 _PRIOR_STEPS = 16.0
+_LEAST_COVERAGE = 0.05
 
 
 def believed_acceptance(
@@ -31,9 +32,12 @@ def believed_acceptance(
     """Return the acceptance per position to reckon with, and whether that is largely the prior.
 
     Each position's measurements are weighed against the prior, which for positions without any is
-    the belief of the one before.
+    the belief of the one before. Where a step has drafts at all the first one is accepted more
+    often than on average (`coverage`), and only such steps reach the second: without that, a class
+    that was once given a single draft would never seem to be worth two.
     """
     believed: list[float] = []
+    offered = max(estimate.coverage, _LEAST_COVERAGE)
     for position in range(k):
         if position < len(prior):
             expected = prior[position]
@@ -41,6 +45,8 @@ def believed_acceptance(
             expected = prior[-1]
         else:
             expected = believed[-1] if believed else DEFAULT_ACCEPTANCE
+            if position == 1:
+                expected = min(expected / offered, max(expected, DEFAULT_ACCEPTANCE))
         if position < len(estimate.positions):
             seen = estimate.positions[position]
             total = seen.trials + _PRIOR_STEPS

@@ -72,6 +72,18 @@ def test_what_is_believed_of_a_class(
     assert doubtful is assumed
 
 
+def test_one_draft_at_a_time_tells_little_of_a_second_one() -> None:
+    """Prompt lookup: a fifth of the steps has drafts, of which nearly all are accepted."""
+    first = PositionEstimate(0.18, 0.16, 0.2, 1000.0)
+    rare = AcceptanceEstimate("chat", positions=(first,), coverage=0.2)
+
+    found, _ = believed_acceptance(rare, (), 3)
+
+    assert found == pytest.approx((0.187, DEFAULT_ACCEPTANCE, DEFAULT_ACCEPTANCE), abs=1e-3)
+    always = replace(rare, coverage=1.0)
+    assert believed_acceptance(always, (), 3)[0] == pytest.approx((0.187,) * 3, abs=1e-3)
+
+
 def test_good_drafts_pay_while_the_engine_idles() -> None:
     alone = seconds(0.8, views())
 

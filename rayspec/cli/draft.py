@@ -92,7 +92,7 @@ def _check(
     from rayspec.distill.speed import calibrated
     from rayspec.distill.trim import FILE
     from rayspec.draft.identity import model_vocab_size
-    from rayspec.draft.vllm_model.vocabulary import read_token_ids
+    from rayspec.draft.vocabulary import read_token_ids
     from rayspec.models import resolve
     from rayspec.planning.calibration import Calibration
 

@@ -101,7 +101,8 @@ class ModelDraftConfig(_Draft):
     vocab_trim: NonEmpty | None = Field(
         None,
         description="JSON, npy or pt file with the token ids that the draft may propose; its "
-        "output layer keeps these alone. By default all.",
+        "output layer keeps these alone, which takes less time and no correctness. A name without "
+        "a folder is a file of the draft model's folder. By default all.",
     )
     load_format: NonEmpty = Field(
         "auto",

@@ -22,7 +22,6 @@ __all__ = [
 # Fields that only the drafting engine on vLLM's model classes has, with their neutral values.
 _ENGINE_FIELDS: dict[str, Any] = {
     "quantization": "none",
-    "vocab_trim": None,
     "load_format": "auto",
     "fused": "auto",
     "kv_gib": None,

@@ -43,8 +43,8 @@ def build_drafter(
 
     None stands for any: prompt lookup copies tokens and does not care what they mean. The engine
     `auto` is vllm, which drafts in rounds on a device, with CUDA and transformers without; what
-    follows `engine` is for vllm alone: it serves up to `targets` targets, and has a graph for each
-    of `k_tiers`, None for any draft length.
+    follows `vocab_trim` is for vllm alone, and so is `quantization`: it serves up to `targets`
+    targets, and has a graph for each of `k_tiers`, None for any draft length.
     """
     match kind:
         case "ngram":
@@ -81,7 +81,6 @@ def build_drafter(
     else:
         for name, value, plain in (
             ("quantization", quantization, "none"),
-            ("vocab_trim", vocab_trim, None),
             ("load_format", load_format, "auto"),
             ("sampling", sampling, "greedy"),
         ):
@@ -91,7 +90,12 @@ def build_drafter(
 
         drafter = ModelDrafter(
             ModelDrafterSpec(
-                path=model, slots=slots, max_len=max_len, threads=threads, device=device
+                path=model,
+                slots=slots,
+                max_len=max_len,
+                threads=threads,
+                device=device,
+                vocab_trim=vocab_trim,
             )
         )
     return drafter, model_vocab_size(model), tokenizer_hash(model)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from pathlib import Path
 
 import ray
 from prometheus_client import CollectorRegistry, generate_latest
@@ -89,7 +90,7 @@ def start_server(spec: DraftSpec) -> DraftServer:
         device=spec.device,
         engine=spec.engine,
         quantization=spec.quantization,
-        vocab_trim=spec.vocab_trim,
+        vocab_trim=_beside(model, spec.vocab_trim),
         load_format=spec.load_format,
         fused=spec.fused,
         kv_gib=spec.kv_gib,
@@ -113,3 +114,11 @@ def start_server(spec: DraftSpec) -> DraftServer:
     server.start()
     logger.info("%s draft ready", spec.kind)
     return server
+
+
+def _beside(model: Path | None, file: str | None) -> str | None:
+    """Return the path of a file that may be named as one of the model's folder."""
+    if model is None or file is None or Path(file).name != file:
+        return file
+    own = model / file
+    return str(own) if own.exists() else file

@@ -19,6 +19,7 @@ from rayspec.draft.base import DraftRequest
 from rayspec.draft.forward import Forward, Row, load_model
 from rayspec.draft.kv import Cell, CellPool
 from rayspec.draft.mirror import DraftSequence
+from rayspec.draft.vocabulary import read_token_ids
 
 __all__ = ["ModelDrafter", "ModelDrafterSpec"]
 
@@ -36,6 +37,7 @@ class ModelDrafterSpec:
     A sequence that misses more than `catch_up` tokens is prefilled in the background and drafts
     nothing until then. `threads` limits torch in this process; None takes half of the cores on a
     CPU, because the target computes there too and two pools on the same cores wait for each other.
+    `vocab_trim` is a file of the token ids that may be drafted.
     """
 
     path: str
@@ -46,6 +48,7 @@ class ModelDrafterSpec:
     threads: int | None = None
     catch_up: int = 16
     piece_s: float = 0.05
+    vocab_trim: str | None = None
 
 
 class ModelDrafter:
@@ -65,7 +68,10 @@ class ModelDrafter:
         spec = self._spec
         if spec.device == "cpu":
             torch.set_num_threads(spec.threads or max(1, len(os.sched_getaffinity(0)) // 2))
-        forward = Forward(self._load(spec), cells=spec.slots, max_len=spec.max_len)
+        model, ids = self._load(spec), None
+        if spec.vocab_trim is not None:
+            ids = read_token_ids(spec.vocab_trim, model.config.get_text_config().vocab_size)
+        forward = Forward(model, cells=spec.slots, max_len=spec.max_len, token_ids=ids)
         with torch.inference_mode():
             forward.fill(Row(0, 0, [0] * _SMALLEST_PIECE))
             forward.greedy([Row(0, 0, [0])], [2])

@@ -102,7 +102,7 @@ def _fused(
 
     from rayspec.draft.fused import FusedLlamaModel
     from rayspec.draft.identity import model_vocab_size
-    from rayspec.draft.vllm_model.vocabulary import read_token_ids
+    from rayspec.draft.vocabulary import read_token_ids
 
     device = torch.device(choice.device)
     if device.type == "cuda":

@@ -22,7 +22,7 @@ from rayspec.draft.vllm_model.plan import VllmDecodePlan
 from rayspec.draft.vllm_model.shared import split_cache
 from rayspec.draft.vllm_model.spec import VllmModelSpec
 from rayspec.draft.vllm_model.trim import trimmed_head
-from rayspec.draft.vllm_model.vocabulary import read_token_ids
+from rayspec.draft.vocabulary import read_token_ids
 from rayspec.errors import ConfigError
 
 __all__ = ["VllmDraftModel"]

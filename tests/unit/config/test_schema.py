@@ -166,7 +166,6 @@ def test_gpus_contradict_a_cpu_device() -> None:
     [
         ("engine", "vllm", "needs a GPU: use 'transformers'"),
         ("quantization", "fp8", "needs a draft with engine 'vllm' on a GPU"),
-        ("vocab_trim", "ids.json", "needs a draft with engine 'vllm' on a GPU"),
         ("load_format", "dummy", "needs a draft with engine 'vllm' on a GPU"),
         ("fused", True, "needs a draft with engine 'vllm' on a GPU"),
         ("kv_gib", 2.0, "needs a draft with engine 'vllm' on a GPU"),

@@ -18,7 +18,7 @@ from rayspec.distill.harvest import Harvest, harvest
 from rayspec.distill.manifest import DraftManifest
 from rayspec.distill.trim import FILE
 from rayspec.draft.identity import model_hash, tokenizer_hash
-from rayspec.draft.vllm_model.vocabulary import read_token_ids
+from rayspec.draft.vocabulary import read_token_ids
 from tests.support.distilling import VOCAB, build_target
 
 QUICK = (

@@ -6,7 +6,7 @@ import pytest
 
 from rayspec.distill.texts import Text, Texts
 from rayspec.distill.trim import FILE, frequent_tokens, write_trim
-from rayspec.draft.vllm_model.vocabulary import read_token_ids
+from rayspec.draft.vocabulary import read_token_ids
 
 TEXTS = Texts.of([Text([9, 9, 9, 9], [3, 3, 5, 3], "a"), Text([9], [5, 6], "b")])
 

@@ -49,7 +49,6 @@ def test_what_is_missing_is_named(kind: str, remedy: str) -> None:
         ({"engine": "vllm"}, "needs a CUDA device, not cpu"),
         ({"quantization": "fp8"}, "quantization.*needs the engine vllm"),
         ({"sampling": "sparse"}, "sampling.*needs the engine vllm"),
-        ({"device": "cuda:0", "engine": "transformers", "vocab_trim": "ids.json"}, "vocab_trim"),
         ({"device": "cuda:0", "sampling": "dense"}, "choose greedy or sparse"),
         ({"device": "cuda:0", "sampling": "sparse", "top_m": 24}, "must be a power of two"),
     ],

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import copy
+import json
 import random
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,17 +45,40 @@ def drafter_of(model: Any, *, slots: int = 4, catch_up: int = 8) -> ModelDrafter
 
 
 @torch.inference_mode()
-def greedy(model: Any, tokens: list[int], k: int) -> list[int]:
+def greedy(model: Any, tokens: list[int], k: int, never: Sequence[int] = ()) -> list[int]:
     """Return what the model says without any cache, with transformers' own attention."""
     model.set_attn_implementation("eager")
     try:
         grown = list(tokens)
         for _ in range(k):
             logits = model(torch.tensor([grown]), use_cache=False, logits_to_keep=1).logits
+            logits[0, -1, list(never)] = -torch.inf
             grown.append(int(logits[0, -1].argmax()))
     finally:
         model.set_attn_implementation(_ATTENTION)
     return grown[len(tokens) :]
+
+
+@torch.inference_mode()
+def test_only_listed_tokens_are_drafted(model: Any, tmp_path: Path) -> None:
+    listed = sorted(random.Random(5).sample(range(VOCAB), 31))
+    (tmp_path / "ids.json").write_text(json.dumps(listed))
+    spec = ModelDrafterSpec(
+        path="", slots=2, max_len=MAX_LEN, threads=1, vocab_trim=str(tmp_path / "ids.json")
+    )
+    # Its output layer is replaced.
+    drafter = ModelDrafter(spec, load=lambda _: copy.deepcopy(model))
+    drafter.start()
+    sequence = prompt(random.Random(1), 12)
+    drafter.add(sequence)
+    prefill(drafter)
+
+    (drafts,) = drafter.draft([DraftRequest(sequence, 5)])
+
+    others = [token for token in range(VOCAB) if token not in listed]
+    assert drafts == greedy(model, sequence.tokens, 5, never=others)
+    assert len(drafts) == 5
+    assert drafts != greedy(model, sequence.tokens, 5)
 
 
 def prompt(rng: random.Random, length: int) -> DraftSequence:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from rayspec.draft.vllm_model.vocabulary import read_token_ids
+from rayspec.draft.vocabulary import read_token_ids
 from rayspec.errors import ConfigError
 
 IDS = [7, 3, 99, 0]

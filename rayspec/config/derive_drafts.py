@@ -54,6 +54,7 @@ def draft_spec(config: AppConfig, device: Device) -> DraftSpec | None:
             engine=draft_engine(draft, device),
             quantization=draft.quantization,
             vocab_trim=draft.vocab_trim,
+            other_weights=draft.other_weights,
             load_format=draft.load_format,
             fused=None if draft.fused == "auto" else draft.fused == "on",
             kv_gib=draft.kv_gib,

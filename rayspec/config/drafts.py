@@ -68,6 +68,12 @@ class ModelDraftConfig(_Draft):
         description="Alias, Hugging Face id or folder of the draft model. It must share the "
         "target's tokenizer and vocabulary; start-up says what differs if it does not."
     )
+    other_weights: bool = Field(
+        False,
+        description="Whether a draft that `rayspec distill` made for other weights than the "
+        "target's, such as those before a fine-tuning, is taken all the same: its tokens may be "
+        "accepted less often. Otherwise start-up reads the target's weights to compare them.",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the draft model runs; `auto` is the application's device."
     )

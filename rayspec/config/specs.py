@@ -132,6 +132,7 @@ class DraftSpec:
     num_cpus: float
     model: str | None = None
     model_field: str = "draft.model"
+    other_weights: bool = False
     replicas: int = 1
     num_threads: int = 1
     engine: DraftEngine = "transformers"

@@ -15,11 +15,11 @@ from rayspec.distill import prompts
 from rayspec.distill.acceptance import ClassAcceptance, measure
 from rayspec.distill.encode import Encoder
 from rayspec.distill.generate import Ask, TransformersGenerator
-from rayspec.distill.manifest import DraftManifest
+from rayspec.distill.manifest import DraftManifest, unbound
 from rayspec.distill.spec import DRAFT_LENGTH
 from rayspec.distill.speed import Gain, StepSeconds, best_gain, timed
 from rayspec.distill.texts import Text, Texts
-from rayspec.draft.identity import describe_difference, model_hash, model_max_len, tokenizer_hash
+from rayspec.draft.identity import describe_difference, model_max_len
 from rayspec.planning.memory import ModelShape, Numbers
 
 __all__ = ["ClassCheck", "Finding", "PairReport", "ask", "facts", "judge", "thin"]
@@ -86,17 +86,15 @@ def _binding(draft: Path, target: Path, other_weights: bool) -> list[Finding]:
     manifest = DraftManifest.load(draft)
     if manifest is None:
         return [Finding("binding", "warning", "the draft has no rayspec.json: nothing binds it")]
-    bound, found = manifest.target, model_hash(target)
-    if bound.tokenizer_hash != tokenizer_hash(target):
-        return [Finding("binding", "mismatch", f"made for the tokenizer of {bound.name}")]
-    if bound.tokenizer_hash != tokenizer_hash(draft):
-        return [Finding("binding", "mismatch", "its own tokenizer is not the one it was made with")]
-    if bound.model_hash == found:
-        return [Finding("binding", "ok", f"made for {bound.name}, weights {found}")]
-    detail = f"made for weights {bound.model_hash} of {bound.name}, these are {found}"
+    difference = unbound(draft, manifest, target)
+    if difference is None:
+        bound = manifest.target
+        return [Finding("binding", "ok", f"made for {bound.name}, weights {bound.model_hash}")]
+    if not difference.weights:
+        return [Finding("binding", "mismatch", difference.why)]
     if other_weights:
-        return [Finding("binding", "warning", detail)]
-    return [Finding("binding", "mismatch", f"{detail}; --other-weights allows that")]
+        return [Finding("binding", "warning", difference.why)]
+    return [Finding("binding", "mismatch", f"{difference.why}; --other-weights allows that")]
 
 
 def _vocabulary(draft: Path, target: Path) -> Finding:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
@@ -11,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from rayspec.draft.identity import model_hash, model_vocab_size, tokenizer_hash
 from rayspec.errors import ConfigError
 
-__all__ = ["NAME", "Acceptance", "Binding", "DraftManifest"]
+__all__ = ["NAME", "Acceptance", "Binding", "DraftManifest", "Unbound", "unbound"]
 
 NAME: Final = "rayspec.json"
 
@@ -87,3 +88,28 @@ class DraftManifest(_Part):
     def save(self, folder: Path) -> None:
         """Write the manifest into a folder."""
         (folder / NAME).write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+@dataclass(frozen=True, slots=True)
+class Unbound:
+    """Why a draft was not made for a target; `weights` if these are all that differs."""
+
+    why: str
+    weights: bool
+
+
+def unbound(draft: Path, manifest: DraftManifest, target: Path) -> Unbound | None:
+    """Return what tells the target of a draft's `rayspec.json` from `target`, None if nothing.
+
+    Reads all weights of the target.
+    """
+    bound = manifest.target
+    if bound.tokenizer_hash != tokenizer_hash(target):
+        return Unbound(f"made for the tokenizer of {bound.name}", weights=False)
+    if bound.tokenizer_hash != tokenizer_hash(draft):
+        return Unbound("its own tokenizer is not the one it was made with", weights=False)
+    found = model_hash(target)
+    if bound.model_hash == found:
+        return None
+    why = f"made for weights {bound.model_hash} of {bound.name}, these are {found}"
+    return Unbound(why, weights=True)

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from ray import serve
 
 from rayspec.config import DraftSpec
+from rayspec.distill.manifest import DraftManifest, unbound
 from rayspec.draft.build import build_drafter
 from rayspec.draft.identity import (
     describe_difference,
@@ -80,6 +81,8 @@ def start_server(spec: DraftSpec) -> DraftServer:
             spec.model,
             f"does not fit the model {spec.target_model}: {difference}",
         )
+    if model is not None:
+        _check_binding(spec, model, target)
     drafter, _, _ = build_drafter(
         spec.kind,
         model=None if model is None else str(model),
@@ -114,6 +117,21 @@ def start_server(spec: DraftSpec) -> DraftServer:
     server.start()
     logger.info("%s draft ready", spec.kind)
     return server
+
+
+def _check_binding(spec: DraftSpec, model: Path, target: Path) -> None:
+    """Raise ConfigError for a distilled draft that was made for another target."""
+    manifest = DraftManifest.load(model)
+    if manifest is None or spec.other_weights:
+        return
+    difference = unbound(model, manifest, target)
+    if difference is not None:
+        remedy = "set draft.other_weights to take it all the same, or " * difference.weights
+        raise ConfigError(
+            spec.model_field,
+            spec.model,
+            f"{difference.why}; {remedy}distil one for {spec.target_model}",
+        )
 
 
 def _beside(model: Path | None, file: str | None) -> str | None:

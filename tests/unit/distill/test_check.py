@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,12 +9,14 @@ import torch
 from typer.testing import CliRunner
 
 from rayspec.cli.main import app
+from rayspec.config import DraftSpec
 from rayspec.distill import student
 from rayspec.distill.acceptance import ClassAcceptance
 from rayspec.distill.check import facts
 from rayspec.distill.manifest import NAME, Acceptance, Binding, DraftManifest
 from rayspec.distill.presets import Preset
 from rayspec.distill.speed import StepSeconds, best_gain, calibrated, timed
+from rayspec.draft.deployment import start_server
 from rayspec.draft.identity import model_hash
 from rayspec.errors import ConfigError
 from rayspec.planning.calibration import Calibration, LaneProfile, PrefillFit, Step
@@ -60,6 +63,35 @@ def test_other_weights(pair: tuple[Path, Path], tmp_path: Path) -> None:
     assert model_hash(other) != model_hash(pair[1])
     assert verdicts(pair[0], other)["binding"] == "mismatch"
     assert verdicts(pair[0], other, other_weights=True)["binding"] == "warning"
+
+
+def test_a_draft_for_other_weights_does_not_start(pair: tuple[Path, Path], tmp_path: Path) -> None:
+    draft, target = pair
+    other = build_target(tmp_path / "other", seed=1)
+    spec = DraftSpec(
+        kind="model",
+        target_model=str(other),
+        k_max=2,
+        k_tiers=(0, 2),
+        targets=1,
+        target_slots=2,
+        slots=2,
+        max_len=None,
+        device="cpu",
+        num_gpus=0,
+        num_cpus=0,
+        model=str(draft),
+    )
+    with pytest.raises(ConfigError, match=r"these are .*draft.other_weights.*distil one for") as why:
+        start_server(spec)
+    assert str(why.value).startswith("draft.model = ")
+    assert "\n" not in str(why.value)
+    for fitting in (replace(spec, other_weights=True), replace(spec, target_model=str(target))):
+        server = start_server(fitting)
+        try:
+            assert server.healthy()
+        finally:
+            server.close()
 
 
 def test_another_tokenizer(pair: tuple[Path, Path]) -> None:

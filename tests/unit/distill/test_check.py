@@ -82,7 +82,7 @@ def test_a_draft_for_other_weights_does_not_start(pair: tuple[Path, Path], tmp_p
         num_cpus=0,
         model=str(draft),
     )
-    with pytest.raises(ConfigError, match=r"these are .*draft.other_weights.*distil one for") as why:
+    with pytest.raises(ConfigError, match=r"these are .*other_weights.*distil one for") as why:
         start_server(spec)
     assert str(why.value).startswith("draft.model = ")
     assert "\n" not in str(why.value)

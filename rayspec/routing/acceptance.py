@@ -1,4 +1,6 @@
-"""Measured acceptance of drafts per class and position; recent requests count most, doubt is kept.
+"""Measured acceptance of drafts per class, lane and position; recent requests count most.
+
+Each lane that drafts does so in its own way, so what is accepted there is told apart.
 
 vLLM tells for each finished request how many of its steps accepted 0, 1, 2, … draft tokens. A step
 that accepted more than i tokens is a success at position i, and one that accepted i or more was a
@@ -14,7 +16,7 @@ from dataclasses import dataclass, field
 from math import sqrt
 
 from rayspec.routing.cost_model import expected_tokens
-from rayspec.routing.types import OTHER_CLASS, AcceptanceEstimate, Outcome, PositionEstimate
+from rayspec.routing.types import OTHER_CLASS, AcceptanceEstimate, Lane, Outcome, PositionEstimate
 
 __all__ = ["AcceptanceTracker", "wilson"]
 
@@ -24,7 +26,7 @@ _FORGOTTEN = 1.0  # drafted tokens or trials; a class with fewer left may give u
 
 @dataclass(slots=True)
 class _Sums:
-    """Decayed sums of one class as of time `at`."""
+    """Decayed sums of one class in one lane as of time `at`."""
 
     at: float
     drafted: float = 0.0
@@ -41,7 +43,7 @@ class _Sums:
 
 
 class AcceptanceTracker:
-    """Keeps accepted/drafted per class, where a sample's weight halves every `half_life_s`.
+    """Keeps accepted/drafted per class and lane; a sample's weight halves every `half_life_s`.
 
     Classes named in `known` always have a place of their own; of those that clients make up at
     most `max_extra` have, and the rest is pooled as `other`. Not thread-safe.
@@ -61,7 +63,7 @@ class AcceptanceTracker:
         self._half_life_s = half_life_s
         self._known = frozenset(known) | {OTHER_CLASS}
         self._max_extra = max_extra
-        self._sums: dict[str, _Sums] = {}
+        self._sums: dict[str, dict[Lane, _Sums]] = {}
 
     @property
     def known(self) -> frozenset[str]:
@@ -73,7 +75,7 @@ class AcceptanceTracker:
         drafted = outcome.drafted
         if drafted <= 0 and outcome.idle_steps <= 0:
             return
-        sums = self._decayed(self._place(outcome.workload_class))
+        sums = self._decayed(self._place(outcome.workload_class), outcome.lane)
         _add_positions(sums, outcome)
         if drafted <= 0:
             return
@@ -83,14 +85,18 @@ class AcceptanceTracker:
         # are one observation, not K: counting tokens would make the interval too narrow.
         sums.trials += min(outcome.steps, drafted) if outcome.steps > 0 else drafted
 
-    def estimate(self, workload_class: str) -> AcceptanceEstimate:
-        """Return the estimate of a class, or of `other` for one without a place."""
-        name = workload_class
-        if name not in self._sums and name not in self._known and self._full():
-            name = OTHER_CLASS
-        if name not in self._sums:
+    def place(self, workload_class: str) -> str:
+        """Return the name under which a class is looked up: its own, or `other` without a place."""
+        if workload_class in self._sums or workload_class in self._known or not self._full():
+            return workload_class
+        return OTHER_CLASS
+
+    def estimate(self, workload_class: str, lane: Lane = Lane.SPECULATIVE) -> AcceptanceEstimate:
+        """Return the estimate of a class in a lane, or of `other` for one without a place."""
+        name = self.place(workload_class)
+        if lane not in self._sums.get(name, ()):
             return AcceptanceEstimate(name)
-        sums = self._decayed(name)
+        sums = self._decayed(name, lane)
         coverage = min(sums.drafted / sums.asked, 1.0) if sums.asked else 1.0
         positions = tuple(_positions(sums))
         if sums.drafted < _FORGOTTEN:
@@ -101,9 +107,11 @@ class AcceptanceTracker:
         low, high = wilson(mean, sums.trials)
         return AcceptanceEstimate(name, mean, low, high, sums.drafted, positions, coverage)
 
-    def estimates(self) -> list[AcceptanceEstimate]:
-        """Return the estimates of all classes that have a place, for telemetry."""
-        return [self.estimate(name) for name in sorted(self._sums)]
+    def estimates(self, lane: Lane = Lane.SPECULATIVE) -> list[AcceptanceEstimate]:
+        """Return the estimates in a lane of all classes that have a place, for telemetry."""
+        return [
+            self.estimate(name, lane) for name in sorted(self._sums) if lane in self._sums[name]
+        ]
 
     def _full(self) -> bool:
         return len(self._sums.keys() - self._known) >= self._max_extra
@@ -114,13 +122,13 @@ class AcceptanceTracker:
             return name
         if self._full():
             for extra in self._sums.keys() - self._known:
-                if self._decayed(extra).forgotten:
+                if all(self._decayed(extra, lane).forgotten for lane in self._sums[extra]):
                     del self._sums[extra]
         return OTHER_CLASS if self._full() else name
 
-    def _decayed(self, name: str) -> _Sums:
+    def _decayed(self, name: str, lane: Lane) -> _Sums:
         now = self._clock()
-        sums = self._sums.setdefault(name, _Sums(now))
+        sums = self._sums.setdefault(name, {}).setdefault(lane, _Sums(now))
         weight = 0.5 ** (max(0.0, now - sums.at) / self._half_life_s)
         sums.drafted *= weight
         sums.accepted *= weight

@@ -1,12 +1,13 @@
-"""What a usual request costs in both lanes at every load: the two lines that cross. Pure."""
+"""What a usual request costs in each lane at every load: the lines that cross. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from rayspec.routing.cost_model import LaneCost, best_k, predict
 from rayspec.routing.curves import LaneCurve
+from rayspec.routing.forecast import NO_DRAFTS, Drafts
 from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import Lane, LaneView
 
@@ -37,14 +38,15 @@ class LaneLine:
     points: tuple[LoadPoint, ...]
     now: float
     measured_to: int
-    beside: bool  # the other lane works too, on the same hardware if that makes it slower
+    beside: bool  # another lane works too, on the same hardware if that makes it slower
 
 
 @dataclass(frozen=True, slots=True)
 class Crossover:
-    """Both lanes for a usual request of a class; lanes of unknown step times are left out.
+    """The lanes for a usual request of a class; those of unknown step times are left out.
 
-    `acceptance` is that of the first position; `assumed` says that it is largely the prior.
+    `acceptance` is that of the first position in the first lane with drafts; `assumed` says that it
+    is largely the prior.
     """
 
     workload_class: str
@@ -55,19 +57,20 @@ class Crossover:
 
     @property
     def sooner(self) -> tuple[tuple[int, Lane], ...]:
-        """From which loads on tokens come sooner in which lane; empty without both lines.
+        """From which loads on tokens come sooner in which lane; empty with fewer than two lines.
 
         Where they are as good as equal, as with K = 0, the lane that was sooner before stays so.
         """
-        if len(self.lanes) < len(Lane):
+        if len(self.lanes) < 2:
             return ()
         found: list[tuple[int, Lane]] = []
-        drafted, plain = (self.lanes[lane].points for lane in (Lane.SPECULATIVE, Lane.PLAIN))
-        for ours, theirs in zip(drafted, plain, strict=True):
-            lane = Lane.SPECULATIVE if ours.tpot_s <= theirs.tpot_s else Lane.PLAIN
-            equal = abs(ours.tpot_s - theirs.tpot_s) <= _EQUAL * theirs.tpot_s
-            if not found or (lane is not found[-1][1] and not equal):
-                found.append((ours.concurrency, lane))
+        lanes = [lane for lane in Lane if lane in self.lanes]
+        for points in zip(*(self.lanes[lane].points for lane in lanes), strict=True):
+            tpot_s = {lane: point.tpot_s for lane, point in zip(lanes, points, strict=True)}
+            lane = min(lanes, key=tpot_s.__getitem__)
+            equal = _EQUAL * tpot_s[lanes[-1]]
+            if not found or tpot_s[found[-1][1]] - tpot_s[lane] > equal:
+                found.append((points[0].concurrency, lane))
         return tuple(found)
 
 
@@ -76,20 +79,17 @@ def crossover(
     views: Mapping[Lane, LaneView],
     curves: Mapping[Lane, LaneCurve],
     lengths: Lengths,
-    acceptance: tuple[float, ...],
-    *,
-    tiers: Sequence[int],
-    coverage: float = 1.0,
-    assumed: bool = False,
+    drafts: Mapping[Lane, Drafts],
 ) -> Crossover:
     """Return the lines that `forecast` would follow if only the load changed.
 
-    As there, a lane beside which the other one works now is slower where they share hardware.
+    As there, a lane beside which another one works now is slower where they share hardware.
     """
     known = {lane: view for lane, view in views.items() if lane in curves}
     busy = {lane for lane, view in views.items() if view.concurrency > 0}
+    beside = {lane for lane in known if busy - {lane}}
     costs = {
-        lane: curves[lane].contended if lane.other in busy else curves[lane].alone for lane in known
+        lane: curves[lane].contended if lane in beside else curves[lane].alone for lane in known
     }
     now = {lane: view.concurrency / max(view.replicas, 1) for lane, view in known.items()}
     most = max(
@@ -102,15 +102,14 @@ def crossover(
     loads = _loads(min(most, _MOST_SHOWN))
     lanes = {}
     for lane, cost in costs.items():
-        used = tiers if lane is Lane.SPECULATIVE and tiers else (0,)
-        points = tuple(
-            _point(curves[lane], cost, load, lengths, acceptance, used, coverage) for load in loads
-        )
+        own = drafts.get(lane, NO_DRAFTS)
+        points = tuple(_point(curves[lane], cost, load, lengths, own) for load in loads)
         # Points of `alone` that were not measured are guesses for smaller loads, never larger ones.
         measured_to = max(point.batch for point in curves[lane].alone.steps.points)
-        lanes[lane] = LaneLine(points, now[lane], measured_to, lane.other in busy)
-    first = acceptance[0] if acceptance else 0.0
-    return Crossover(workload_class, lengths, first, assumed, lanes)
+        lanes[lane] = LaneLine(points, now[lane], measured_to, lane in beside)
+    first = next((drafts[lane] for lane in Lane if lane in drafts), NO_DRAFTS)
+    acceptance = first.acceptance[0] if first.acceptance else 0.0
+    return Crossover(workload_class, lengths, acceptance, first.assumed, lanes)
 
 
 def _point(
@@ -118,22 +117,20 @@ def _point(
     cost: LaneCost,
     load: int,
     lengths: Lengths,
-    acceptance: tuple[float, ...],
-    tiers: Sequence[int],
-    coverage: float,
+    drafts: Drafts,
 ) -> LoadPoint:
     context = lengths.prompt + lengths.output / 2
     running = min(load, cost.max_num_seqs)
-    k = best_k(cost, running, acceptance, context, tiers, coverage)
+    k = best_k(cost, running, drafts.acceptance, context, drafts.tiers, drafts.coverage)
     found = predict(
         cost,
         batch=load,
         k=k,
-        acceptance=acceptance,
+        acceptance=drafts.acceptance,
         prompt_tokens=lengths.prompt,
         output_tokens=lengths.output,
         context=context,
-        coverage=coverage,
+        coverage=drafts.coverage,
     )
     return LoadPoint(load, found.tpot_s, found.total_s + curve.overhead_s, k)
 

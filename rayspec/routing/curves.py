@@ -25,10 +25,11 @@ __all__ = ["ClassPrior", "Curves", "LaneCurve", "Measured", "lane_curve"]
 
 _MOST_SCALE = 3.0
 # Before lanes that share hardware were seen beside each other, each slows the other by half: too
-# much is better, because a request in the other lane then needs a good reason, and exploration
+# much is better, because a request in another lane then needs a good reason, and exploration
 # finds out. A calibration weighs as much as a load that engines met in both cases, a guess less.
 _ASSUMED, _DOUBTED, _BELIEVED = 1.5, 0.25, 1.0
 _UNSPLIT = Split()
+_NO_TIERS: Mapping[Lane, Sequence[int]] = {}
 # Step times move within seconds at the soonest.
 _EVERY_S = 0.25
 
@@ -47,7 +48,7 @@ class ClassPrior:
 class Measured:
     """A calibration, as routing takes it.
 
-    `contention` is how much longer a lane's step is while the other lane works too, `overhead_s`
+    `contention` is how much longer a lane's step is while another lane works too, `overhead_s`
     what a request waits outside its engine.
     """
 
@@ -59,7 +60,7 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class LaneCurve:
-    """What one engine of a lane costs, by whether the other lane works too.
+    """What one engine of a lane costs, by whether another lane works too.
 
     K is the drafts that a sequence verifies, of which a draft may offer fewer than were asked for.
     """
@@ -74,14 +75,14 @@ class Curves:
 
     That is at once where a load was measured for the first time, otherwise after `every_s`: engines
     report with every answer, and each report changes their means by a little. `k_tiers` are the
-    draft lengths of the speculative lane. Where the lanes are `shared`, work on the same hardware,
+    draft lengths of each lane that drafts. Where the lanes are `shared`, work on the same hardware,
     a calibration or the engines tell by how much they slow each other.
     """
 
     def __init__(
         self,
         measured: Measured | None = None,
-        k_tiers: Sequence[int] = (),
+        k_tiers: Mapping[Lane, Sequence[int]] = _NO_TIERS,
         *,
         shared: bool = False,
         clock: Callable[[], float] = time.monotonic,
@@ -92,7 +93,7 @@ class Curves:
         self._built_at = -inf
         self._measured = measured
         self._shared = shared
-        self._tiers = {Lane.SPECULATIVE: tuple(k_tiers), Lane.PLAIN: (0,)}
+        self._tiers = {Lane.PLAIN: (0,), **{lane: tuple(tiers) for lane, tiers in k_tiers.items()}}
         self._profiles: dict[Lane, Profiles] = {}
         self._curves: dict[Lane, LaneCurve] = {}
 
@@ -102,7 +103,7 @@ class Curves:
         """Return the curves of the lanes of which something is known.
 
         A lane without replicas keeps its last curve. `split` tells what was measured alone and what
-        beside the other lane.
+        beside another lane.
         """
         changed = {
             lane: found for lane, found in profiles.items() if found != self._profiles.get(lane)
@@ -129,7 +130,7 @@ class Curves:
                     lane,
                     known,
                     self._measured,
-                    self._tiers[lane],
+                    self._tiers.get(lane, ()),
                     fastest,
                     split=split(lane) if self._shared else None,
                 )
@@ -174,7 +175,7 @@ def lane_curve(
         points = _first(points, _guessed(points, tiers, fastest))
     else:
         # What was not measured alone must not bend a calibration: that steps take longer beside
-        # the other lane than it says may be the machine or the lane, and alone it will show.
+        # another lane than it says may be the machine or the lane, and alone it will show.
         points = points if split is None else list(split.alone)
         scale = _scale(points, base.steps)
         prefill = prefill if split is None and prefill else _times(base.prefill, scale)
@@ -187,8 +188,16 @@ def lane_curve(
         beside = () if split is None else split.beside
         steps = StepTimes(_first(beside, _slower(points, slower)))
         contended = replace(base, steps=steps, prefill=_times(prefill, slower))
-    overhead_s = 0.0 if measured is None else measured.overhead_s.get(lane, 0.0)
-    return LaneCurve(alone, contended, overhead_s)
+    return LaneCurve(alone, contended, _overhead_s(lane, measured))
+
+
+def _overhead_s(lane: Lane, measured: Measured | None) -> float:
+    """Return what requests of a lane wait outside its engine: way and ingress are every lane's."""
+    if measured is None:
+        return 0.0
+    if lane in measured.costs:
+        return measured.overhead_s.get(lane, 0.0)
+    return min(measured.overhead_s.values(), default=0.0)
 
 
 def _loads(profiles: Profiles) -> list[int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from math import floor
 
+from rayspec.routing.cost_model import Prediction
 from rayspec.routing.types import Forecast, Lane, LaneView
 
 __all__ = ["exploration", "explores"]
@@ -17,7 +19,8 @@ def explores(turn: int, share: float) -> bool:
 def exploration(
     forecast: Forecast,
     lane: Lane,
-    speculative: LaneView,
+    others: Sequence[Lane],
+    views: Mapping[Lane, LaneView],
     turn: int,
     share: float,
     most_loss: float,
@@ -26,21 +29,25 @@ def exploration(
 ) -> tuple[Lane, float] | None:
     """Return where request number `turn` explores, and the loss that is predicted of it.
 
-    None if it does not explore; `lane` is where it would go then. A class that is served without
-    drafts in the speculative lane explores drafts there, and the plain lane, in turns. Where nobody
-    else is drafting, the whole batch waits for the one draft, so a full batch is made to wait more
-    rarely. On `shared` hardware the loss is everybody's, and who loses more than `most_loss` does
-    so more rarely, so that share times loss stays the same; elsewhere nobody does.
+    None if it does not explore; `lane` is where it would go then. Each turn is about one of the
+    `others`, so that all of them together get the share. A class that is served without drafts in
+    a lane that has some explores drafts there, and the other lane, in turns. Where nobody else is
+    drafting, the whole batch waits for the one draft, so a full batch is made to wait more rarely.
+    On `shared` hardware the loss is everybody's, and who loses more than `most_loss` does so more
+    rarely, so that share times loss stays the same; elsewhere nobody does.
     """
-    undrafted = forecast.lanes[Lane.SPECULATIVE].k == 0
-    if undrafted:
-        share /= max(speculative.concurrency / max(speculative.replicas, 1), 1)
+    if not others:
+        return None
+    turn, which = divmod(turn, len(others))
+    other = others[which]
+    undrafted = [each for each in (lane, other) if each.drafts and not forecast.lanes[each].k]
+    for each in undrafted:
+        share /= max(views[each].concurrency / max(views[each].replicas, 1), 1)
     if share <= 0:
         return None
-    drafting = forecast.drafting or forecast.lanes[Lane.SPECULATIVE]
-    idle = undrafted and forecast.drafting is not None and floor(turn * share) % 2 == 0
-    target = Lane.SPECULATIVE if lane is Lane.PLAIN or idle else Lane.PLAIN
-    there = drafting.total_s if target is Lane.SPECULATIVE else forecast.lanes[target].total_s
+    idle = lane in undrafted and _best(forecast, lane) is not None
+    target = lane if idle and floor(turn * share) % 2 == 0 else other
+    there = (_best(forecast, target) or forecast.lanes[target]).total_s
     here = forecast.lanes[lane].total_s
     if shared:
         there += forecast.burden_s.get(target, 0.0)
@@ -51,3 +58,9 @@ def exploration(
             return None
         share *= most_loss / loss
     return (target, loss) if explores(turn, share) else None
+
+
+def _best(forecast: Forecast, lane: Lane) -> Prediction | None:
+    """Return what is predicted of a lane with drafts, if the request may have some there."""
+    drafting = forecast.drafting.get(lane)
+    return None if drafting is None else drafting.best

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from rayspec.routing.cost_model import (
@@ -15,15 +16,32 @@ from rayspec.routing.cost_model import (
 )
 from rayspec.routing.curves import LaneCurve
 from rayspec.routing.traffic import Lengths
-from rayspec.routing.types import AcceptanceEstimate, Forecast, Lane, LaneView
+from rayspec.routing.types import AcceptanceEstimate, Drafting, Forecast, Lane, LaneView
 
-__all__ = ["believed_acceptance", "forecast"]
+__all__ = ["NO_DRAFTS", "Drafts", "believed_acceptance", "forecast"]
 
 # A class that has shown nothing is reckoned with this: a usual draft for usual text.
 DEFAULT_ACCEPTANCE = 0.6
 # So many steps' worth of doubt: a few unlucky first steps do not condemn a class.
 _PRIOR_STEPS = 16.0
 _LEAST_COVERAGE = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Drafts:
+    """What is known of a lane's drafts for a request.
+
+    `acceptance` is believed, per position, and largely the prior if `assumed`; `tiers` are the
+    draft lengths to choose from, and `coverage` is the share of them that the draft offers.
+    """
+
+    acceptance: tuple[float, ...] = ()
+    tiers: Sequence[int] = ()
+    coverage: float = 1.0
+    assumed: bool = False
+
+
+NO_DRAFTS = Drafts(assumed=True)
 
 
 def believed_acceptance(
@@ -60,49 +78,48 @@ def forecast(
     views: Mapping[Lane, LaneView],
     curves: Mapping[Lane, LaneCurve],
     lengths: Lengths,
-    acceptance: tuple[float, ...],
+    drafts: Mapping[Lane, Drafts],
     *,
-    tiers: Sequence[int],
-    coverage: float = 1.0,
     sequences: int = 1,
-    assumed: bool = False,
 ) -> Forecast:
     """Return what a request costs in every lane of `views` that has a curve, with the best K.
 
-    `tiers` are the draft lengths to choose from; the plain lane has none. A request of several
-    `sequences` brings all of them into one engine, and their prompt once.
+    `drafts` are those of the lanes that have some. A request of several `sequences` brings all of
+    them into one engine, and their prompt once.
     """
     predictions: dict[Lane, Prediction] = {}
-    drafting = breakeven = None
+    drafting: dict[Lane, Drafting] = {}
     for lane, view in views.items():
         curve = curves.get(lane)
         if curve is None:
             continue
-        busy = lane.other in views and views[lane.other].concurrency > 0
+        busy = any(views[other].concurrency > 0 for other in lane.others(views))
         cost = curve.contended if busy else curve.alone
         batch = _batch(view, sequences)
         context = _context(view, batch, lengths)
-        ask = partial(
-            _predict, curve, cost, view, batch, context, lengths, acceptance, coverage=coverage
-        )
-        if lane is Lane.PLAIN:
-            predictions[lane] = ask(0)
-            continue
+        known = drafts.get(lane, NO_DRAFTS)
+        ask = partial(_predict, curve, cost, view, batch, context, lengths, known)
         running = min(batch, cost.max_num_seqs)
-        best = best_k(cost, running, acceptance, context, tiers, coverage) if tiers else 0
+        choose = partial(best_k, cost, running, known.acceptance, context)
+        best = choose(known.tiers, known.coverage) if known.tiers else 0
         predictions[lane] = ask(best)
-        positive = [k for k in tiers if k > 0]
-        if positive:
-            k = best or best_k(cost, running, acceptance, context, positive, coverage)
-            drafting = predictions[lane] if best else ask(k)
-            breakeven = _breakeven(cost, curves.get(Lane.PLAIN), running, context, k, coverage)
+        if not lane.drafts:
+            continue
+        with_drafts = breakeven = None
+        if positive := [k for k in known.tiers if k > 0]:
+            k = best or choose(positive, known.coverage)
+            with_drafts = predictions[lane] if best else ask(k)
+            plain = curves.get(Lane.PLAIN)
+            breakeven = _breakeven(cost, plain, running, context, k, known.coverage)
+        drafting[lane] = Drafting(with_drafts, known.acceptance, known.assumed, breakeven)
     burden = {
-        lane: _delay_inside(curves[lane], views, lane, prediction, lengths, acceptance, sequences)
+        lane: _delay_inside(
+            curves[lane], views, lane, prediction, lengths, drafts.get(lane, NO_DRAFTS), sequences
+        )
         + _delay_beside(curves, views, lane, prediction, lengths)
         for lane, prediction in predictions.items()
     }
-    first = acceptance[0] if acceptance else 0.0
-    return Forecast(predictions, drafting, first, assumed, breakeven, acceptance, burden)
+    return Forecast(predictions, drafting, burden)
 
 
 def _predict(
@@ -112,21 +129,19 @@ def _predict(
     batch: float,
     context: float,
     lengths: Lengths,
-    acceptance: tuple[float, ...],
+    drafts: Drafts,
     k: int,
-    *,
-    coverage: float,
 ) -> Prediction:
     prediction = predict(
         cost,
         batch=batch,
         k=k,
-        acceptance=acceptance,
+        acceptance=drafts.acceptance,
         prompt_tokens=lengths.prompt,
         output_tokens=lengths.output,
         context=context,
         backlog_tokens=view.backlog / max(view.replicas, 1),
-        coverage=coverage,
+        coverage=drafts.coverage,
     )
     if not curve.overhead_s:
         return prediction
@@ -144,7 +159,7 @@ def _delay_inside(
     lane: Lane,
     prediction: Prediction,
     lengths: Lengths,
-    acceptance: tuple[float, ...],
+    drafts: Drafts,
     sequences: int,
 ) -> float:
     """Return the delay of the others in the request's engine, whose steps it makes longer."""
@@ -156,7 +171,7 @@ def _delay_inside(
     context = _context(view, batch, lengths)
     k = prediction.k
     longer = cost.steps.seconds(batch, k, context) - cost.steps.seconds(others, k, context)
-    steps = lengths.output / expected_tokens(acceptance, k)
+    steps = lengths.output / expected_tokens(drafts.acceptance, k)
     return others * steps * max(longer, 0.0)
 
 
@@ -167,11 +182,15 @@ def _delay_beside(
     prediction: Prediction,
     lengths: Lengths,
 ) -> float:
-    """Return the delay of the other lane, if the request starts an idle one on its machine."""
-    other = views.get(lane.other)
-    curve = curves.get(lane.other)
-    if views[lane].concurrency or other is None or curve is None or not other.concurrency:
+    """Return the delay of the one lane that works, if the request starts another beside it.
+
+    Where several work, they are slower than alone already, and how much a further lane adds is not
+    measured.
+    """
+    working = [each for each in lane.others(views) if views[each].concurrency]
+    if views[lane].concurrency or len(working) != 1 or working[0] not in curves:
         return 0.0
+    other, curve = views[working[0]], curves[working[0]]
     batch = max(other.concurrency / max(other.replicas, 1), 1)
     context = _context(other, batch, lengths)
     alone = curve.alone.steps.seconds(batch, 0, context)

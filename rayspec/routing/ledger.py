@@ -42,13 +42,15 @@ _NO_HISTORY = ClassHistory()
 class Ticket:
     """A request in flight; hand it back to `Ledger.finish` exactly when the request ends.
 
-    `open`, `started` and `outcome` are set by the ledger; `prompt_tokens` is an estimate.
+    `open`, `started` and `outcome` are set by the ledger; `prompt_tokens` is an estimate, and
+    `refused` are the lanes that did not take the request before.
     """
 
     decision: Decision
     sequences: int
     admitted_at: float
     prompt_tokens: float = 0.0
+    refused: tuple[Lane, ...] = ()
     open: bool = True
     started: bool = False
     outcome: Outcome | None = None
@@ -72,7 +74,7 @@ class Ledger:
     def __init__(
         self,
         clock: Callable[[], float],
-        lanes: Collection[Lane] = tuple(Lane),
+        lanes: Collection[Lane] = (Lane.SPECULATIVE, Lane.PLAIN),
         *,
         expiry_s: float = 5.0,
     ) -> None:
@@ -91,10 +93,16 @@ class Ledger:
         """The lanes that this application has."""
         return self._lanes
 
-    def admit(self, decision: Decision, sequences: int = 1, prompt_tokens: float = 0.0) -> Ticket:
+    def admit(
+        self,
+        decision: Decision,
+        sequences: int = 1,
+        prompt_tokens: float = 0.0,
+        refused: tuple[Lane, ...] = (),
+    ) -> Ticket:
         """Count a request into its lane until its ticket is handed back."""
         self._add(decision, sequences)
-        ticket = Ticket(decision, sequences, self._clock(), prompt_tokens)
+        ticket = Ticket(decision, sequences, self._clock(), prompt_tokens, refused)
         if prompt_tokens > 0:
             self._unseen[decision.lane].append(ticket)
         return ticket

@@ -1,9 +1,9 @@
-"""Which steps a lane took alone and which beside the other lane, where both share hardware.
+"""Which steps a lane took alone and which beside another lane, where they share hardware.
 
 An engine measures its steps and does not know who else works; the ingress knows when each lane
 works. What an engine's sums grew by between two reports is what it measured in between: alone, if
-the other lane rested, or beside it. From that follow the step times of both cases, and where a load
-was met in one of them only, how much longer a step takes beside the other lane: the contention.
+all others rested, or beside one. From that follow the step times of both cases, and where a load
+was met in one of them only, how much longer a step takes beside another lane: the contention.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Overlap", "Split", "contention"]
 
 # Reports come with every answer and once a second; a longer pause says nothing about its middle.
 _MOST_S = 1.0
-# A time counts as alone, or as beside the other lane, if it was so but for this share of it.
+# A time counts as alone, or as beside another lane, if it was so but for this share of it.
 _IMPURE = 0.1
 # Of one report so many steps count: a long one must not outweigh all others.
 _STEPS_OF_A_REPORT = 16
@@ -28,7 +28,7 @@ _MOST_CONTENTION = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Step times of a lane by whether the other one worked; `share` is of its work beside it."""
+    """Step times of a lane by whether another one worked; `share` is of its work beside it."""
 
     alone: tuple[StepPoint, ...] = ()
     beside: tuple[StepPoint, ...] = ()
@@ -36,7 +36,7 @@ class Split:
 
 
 def contention(split: Split, prior: float, weight: float) -> float:
-    """Return a step beside the other lane ÷ one alone.
+    """Return a step beside another lane ÷ one alone.
 
     `prior` weighs as much as `weight` loads that were met in both cases.
     """
@@ -77,7 +77,7 @@ class Overlap:
         self._at = clock()
         self._working: Collection[Lane] = ()
         self._worked_s = dict.fromkeys(Lane, 0.0)
-        self._both_s = 0.0
+        self._beside_s = dict.fromkeys(Lane, 0.0)
         self._share: dict[Lane, float] = {}
         self._reports: dict[tuple[Lane, str], _Report] = {}
         self._alone = {lane: StepLearner(clock, half_life_s) for lane in Lane}
@@ -93,7 +93,7 @@ class Overlap:
             keep = 0.5 ** (min(elapsed, _MOST_S) / self._half_life_s)
             share = self._share.get(lane, float(both))
             self._share[lane] = share * keep + float(both) * (1 - keep)
-        self._both_s += elapsed if both else 0.0
+            self._beside_s[lane] += elapsed if both else 0.0
         self._at, self._working = now, working
 
     def observe(self, snapshot: EngineSnapshot) -> None:
@@ -107,10 +107,10 @@ class Overlap:
             return
         sums = {} if known is None else dict(known.sums)
         sums |= {one.key: one for one in profile.sums}
-        self._reports[key] = _Report(sums, self._worked_s[lane], self._both_s)
+        self._reports[key] = _Report(sums, self._worked_s[lane], self._beside_s[lane])
         if known is None or (worked_s := self._worked_s[lane] - known.worked_s) <= 0:
             return
-        share = (self._both_s - known.beside_s) / worked_s
+        share = (self._beside_s[lane] - known.beside_s) / worked_s
         if share <= _IMPURE:
             _learn(self._alone[lane], known, profile)
         elif share >= 1 - _IMPURE:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from rayspec.routing.acceptance import AcceptanceTracker
 from rayspec.routing.crossover import Crossover, crossover
 from rayspec.routing.curves import ClassPrior, Curves, LaneCurve
-from rayspec.routing.forecast import believed_acceptance, forecast
+from rayspec.routing.forecast import NO_DRAFTS, Drafts, believed_acceptance, forecast
 from rayspec.routing.ledger import Ledger, Ticket
 from rayspec.routing.overlap import Overlap
 from rayspec.routing.policy import PolicySpec, decide, wanted_tiers
@@ -25,11 +25,13 @@ from rayspec.routing.types import (
     Outcome,
     RequestView,
     Rule,
+    Speculation,
 )
 
 __all__ = ["Router"]
 
 _NO_PRIOR = ClassPrior()
+_HAS = {True: Speculation.ON, False: Speculation.OFF}
 # Of a request in the mean of those that share a machine: about the last 16 tell how they are.
 _WEIGHT_OF_ONE = 1 / 16
 # They change little from one to the next: with the same load and step times, what is best for all
@@ -67,8 +69,9 @@ class Router:
             {name: prior.lengths for name, prior in self._priors.items()},
         )
         self._shared = _shared(spec)
-        self._curves = Curves(spec.measured, spec.k_tiers, shared=self._shared, clock=clock)
-        self._usual: Usual | None = None
+        tiers = {lane: spec.tiers(lane) for lane in lanes if lane.drafts}
+        self._curves = Curves(spec.measured, tiers, shared=self._shared, clock=clock)
+        self._usual: dict[Lane, Usual] = {}
         self._gathering: Gathering | None = None
         self._basis: tuple[object, ...] = ()  # what it was found for
         self._basis_uses = 0
@@ -76,15 +79,19 @@ class Router:
 
     def admit(self, request: RequestView) -> Ticket:
         """Decide where `request` goes and count it in; the decision is on the ticket."""
-        estimate = self.acceptance.estimate(request.workload_class)
         # Acceptance of classes without a place is pooled, so their exploration is, too.
-        name = estimate.workload_class
+        name = self.acceptance.place(request.workload_class)
         views, curves = self._lanes()
         lengths = self._traffic.lengths(name, request)
-        predicted = self._forecast(request, views, curves, estimate, lengths) if curves else None
-        gathering = self._gather(request, views, curves, predicted, estimate, lengths)
+        estimates = self._estimates(name)
+        drafts = self._drafts(request, estimates)
+        predicted = None
+        if curves:
+            sequences = max(request.sequences, 1)
+            predicted = forecast(views, curves, lengths, drafts, sequences=sequences)
+        gathering = self._gather(request, views, curves, predicted, drafts, lengths)
         decision = decide(
-            request, views, estimate, self.spec, self.ledger.history(name), predicted, gathering
+            request, views, estimates, self.spec, self.ledger.history(name), predicted, gathering
         )
         decision = self._with_draft(decision, views)
         self.ledger.remember(name, decision)
@@ -93,17 +100,25 @@ class Router:
         self._overlap.note(self.ledger.working())
         return ticket
 
-    def spill(self, ticket: Ticket, why: str) -> Ticket | None:
-        """Move a request that its lane did not take to the other lane, with its count.
+    def spill(
+        self, ticket: Ticket, why: str, wish: Speculation = Speculation.AUTO
+    ) -> Ticket | None:
+        """Move a request that its lane did not take to the next one by cost, with its count.
 
-        None when there is no other lane, or when the request came from there already.
+        None when every lane was asked already that `wish` allows: with drafts, or without.
         """
         refused = ticket.decision
-        if refused.rule == Rule.SPILL:
+        tried = (*ticket.refused, refused.lane)
+        left = [
+            lane
+            for lane in self.ledger.lanes
+            if lane not in tried and wish in (Speculation.AUTO, _HAS[lane.drafts])
+        ]
+        if not left:
             return None
-        lane = refused.lane.other
-        if lane not in self.ledger.lanes:
-            return None
+        lane, *more = (refused.forecast or Forecast()).by_cost(left)
+        if more and not self.ledger.view(lane).replicas:
+            lane = next((each for each in more if self.ledger.view(each).replicas), lane)
         self.ledger.finish(ticket)
         decision = Decision(
             lane,
@@ -111,9 +126,9 @@ class Router:
             f"{Rule.SPILL} {refused.lane} lane {why}",
             forecast=refused.forecast,
         )
-        if lane is Lane.SPECULATIVE and decision.prediction is not None:
+        if lane.drafts and decision.prediction is not None:
             decision = replace(decision, k=decision.prediction.k)
-        moved = self.ledger.admit(decision, ticket.sequences, ticket.prompt_tokens)
+        moved = self.ledger.admit(decision, ticket.sequences, ticket.prompt_tokens, tried)
         self._overlap.note(self.ledger.working())
         return moved
 
@@ -130,44 +145,59 @@ class Router:
 
     def asked_k(self, decision: Decision) -> int | None:
         """Return how many drafts a step of this request was to get; None if that is not known."""
-        if decision.lane is Lane.PLAIN:
+        if not decision.lane.drafts:
             return 0
-        return decision.k if decision.k is not None else max(self.spec.k_tiers, default=None)
+        if decision.k is not None:
+            return decision.k
+        return max(self.spec.tiers(decision.lane), default=None)
 
     def finish(self, ticket: Ticket, outcome: Outcome | None = None) -> None:
         """Count a request out, once, and learn from what its drafts achieved."""
         if self.ledger.finish(ticket, outcome) and outcome is not None:
-            if self.trial is None or outcome.draft == self.trial.serving:
+            # What is tried is a draft of the speculative lane.
+            trial = None if outcome.lane is Lane.ALTERNATIVE else self.trial
+            if trial is None or outcome.draft == trial.serving:
                 self.acceptance.observe(outcome)
-            place = self.acceptance.estimate(outcome.workload_class).workload_class
+            place = self.acceptance.place(outcome.workload_class)
             self._traffic.observe(place, outcome)
-            if self.trial is not None:
-                self.trial.observe(place, outcome)
+            if trial is not None:
+                trial.observe(place, outcome)
         self._overlap.note(self.ledger.working())
 
     def crossover(self, workload_class: str) -> Crossover:
         """Return what a usual request of a class costs in each lane at every load, as known now."""
-        estimate = self.acceptance.estimate(workload_class)
-        name = estimate.workload_class
+        name = self.acceptance.place(workload_class)
         views, curves = self._lanes()
-        prior = self._priors.get(name, _NO_PRIOR).acceptance
-        acceptance, assumed = believed_acceptance(
-            estimate, prior, max(self.spec.k_tiers, default=0)
-        )
-        return crossover(
-            name,
-            views,
-            curves,
-            self._traffic.usual(name),
-            acceptance,
-            tiers=wanted_tiers(RequestView(workload_class), self.spec),
-            coverage=estimate.coverage,
-            assumed=assumed,
-        )
+        drafts = self._drafts(RequestView(workload_class), self._estimates(name), place=name)
+        return crossover(name, views, curves, self._traffic.usual(name), drafts)
+
+    def _estimates(self, place: str) -> dict[Lane, AcceptanceEstimate]:
+        """Return the measured acceptance of a class in every lane that drafts."""
+        drafting = (lane for lane in self.ledger.lanes if lane.drafts)
+        return {lane: self.acceptance.estimate(place, lane) for lane in drafting}
+
+    def _drafts(
+        self,
+        request: RequestView,
+        estimates: Mapping[Lane, AcceptanceEstimate],
+        *,
+        place: str | None = None,
+    ) -> dict[Lane, Drafts]:
+        """Return what is known of the drafts of every lane that has some, for a request."""
+        found: dict[Lane, Drafts] = {}
+        for lane, estimate in estimates.items():
+            prior: tuple[float, ...] = ()
+            if lane is not Lane.ALTERNATIVE:  # a calibration knows the speculative lane's draft
+                prior = self._priors.get(place or request.workload_class, _NO_PRIOR).acceptance
+            k_max = max(self.spec.tiers(lane), default=0)
+            acceptance, assumed = believed_acceptance(estimate, prior, k_max)
+            tiers = wanted_tiers(request, self.spec, lane)
+            found[lane] = Drafts(acceptance, tiers, estimate.coverage, assumed)
+        return found
 
     def _with_draft(self, decision: Decision, views: Mapping[Lane, LaneView]) -> Decision:
         """Let a request that drafts name the new version of the draft, if its turn has come."""
-        drafts = decision.lane is Lane.SPECULATIVE and decision.k != 0
+        drafts = decision.lane.drafts and decision.k != 0
         if self.trial is None or not drafts or not views[decision.lane].candidate:
             return decision
         return replace(decision, draft=self.trial.draft())
@@ -189,63 +219,30 @@ class Router:
         views: Mapping[Lane, LaneView],
         curves: Mapping[Lane, LaneCurve],
         predicted: Forecast | None,
-        estimate: AcceptanceEstimate,
+        drafts: Mapping[Lane, Drafts],
         lengths: Lengths,
     ) -> Gathering | None:
-        """Return in which lane all requests are served best, if lanes on one machine compete."""
-        if not self._shared or predicted is None or len(predicted.lanes) < len(Lane):
+        """Return in which lanes all requests are served best, if lanes on one machine compete."""
+        if not self._shared or predicted is None or len(predicted.lanes) < 2:
             return None
         if not request.sequences:
             return self._gathering
-        tokens, drafts = drafting_together(
-            views,
-            curves[Lane.SPECULATIVE].alone,
-            predicted.believed,
-            wanted_tiers(request, self.spec),
-            estimate.coverage,
-            lengths,
-        )
-        usual = (self._usual or Usual(tokens, drafts, lengths)).then(
-            tokens, drafts, lengths, _WEIGHT_OF_ONE
-        )
-        self._usual, before = usual, self._gathering
+        views = {lane: view for lane, view in views.items() if lane in predicted.lanes}
+        for lane in views:
+            tokens, drafted = drafting_together(
+                views, lane, curves[lane].alone, drafts.get(lane, NO_DRAFTS), lengths
+            )
+            known = self._usual.get(lane, Usual(tokens, drafted, lengths))
+            self._usual[lane] = known.then(tokens, drafted, lengths, _WEIGHT_OF_ONE)
         count = sum(view.concurrency for view in views.values()) + request.sequences
         basis = (count, *(curves[lane] for lane in views))
+        before = self._gathering
         if before is not None and basis == self._basis and self._basis_uses < _USES:
             self._basis_uses += 1
             return before
-        found = gather(
-            views,
-            curves,
-            usual,
-            request.sequences,
-            None if before is None else before.lane,
-            gathered=before is not None,
-        )
+        found = gather(views, curves, self._usual, request.sequences, before)
         self._gathering, self._basis, self._basis_uses = found, basis, 0
         return found
-
-    def _forecast(
-        self,
-        request: RequestView,
-        views: Mapping[Lane, LaneView],
-        curves: Mapping[Lane, LaneCurve],
-        estimate: AcceptanceEstimate,
-        lengths: Lengths,
-    ) -> Forecast:
-        prior = self._priors.get(request.workload_class, _NO_PRIOR).acceptance
-        k_max = max(self.spec.k_tiers, default=0)
-        acceptance, assumed = believed_acceptance(estimate, prior, k_max)
-        return forecast(
-            views,
-            curves,
-            lengths,
-            acceptance,
-            tiers=wanted_tiers(request, self.spec),
-            coverage=estimate.coverage,
-            sequences=max(request.sequences, 1),
-            assumed=assumed,
-        )
 
 
 def _shared(spec: PolicySpec) -> bool:

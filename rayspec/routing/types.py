@@ -6,11 +6,12 @@ A request becomes a `RequestView`, engines report `EngineSnapshot`s, the policy 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
+from math import inf
 
 from rayspec.routing.cost_model import Prediction, PrefillTimes, StepPoint
+from rayspec.routing.lane import Lane, Rule, Speculation
 from rayspec.routing.learner import StepSum
 from rayspec.routing.names import K_ARG, OTHER_CLASS, header_safe, valid_class_name
 
@@ -20,6 +21,7 @@ __all__ = [
     "AcceptanceEstimate",
     "ClassHistory",
     "Decision",
+    "Drafting",
     "EngineProfile",
     "EngineSnapshot",
     "Forecast",
@@ -33,46 +35,6 @@ __all__ = [
     "header_safe",
     "valid_class_name",
 ]
-
-
-class Lane(StrEnum):
-    """Which of the two target deployments serves a request."""
-
-    SPECULATIVE = "speculative"
-    PLAIN = "plain"
-
-    @property
-    def other(self) -> Lane:
-        """The lane that is not this one."""
-        return Lane.PLAIN if self is Lane.SPECULATIVE else Lane.SPECULATIVE
-
-
-class Speculation(StrEnum):
-    """What a request, or the configuration of a class, asks for."""
-
-    ON = "on"
-    OFF = "off"
-    AUTO = "auto"
-
-
-class Rule(StrEnum):
-    """The rule that decided, first word of every `Decision.reason`; stable, safe as a label."""
-
-    OVERRIDE = "override"
-    CONSTRAINED = "constrained"
-    ONLY_LANE = "only_lane"
-    CLASS = "class"
-    DETACHED = "detached"
-    EXPERTS = "experts"
-    ACCEPTANCE = "acceptance"
-    EXPLORE = "explore"
-    CONCURRENCY = "concurrency"
-    TOGETHER = "together"
-    FASTER = "faster"
-    STEADY = "steady"
-    DEFAULT = "default"
-    DOWN = "down"
-    SPILL = "spill"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +107,7 @@ class Outcome:
 class RequestView:
     """The little of a request that the policy looks at.
 
+    `lane` is the one that it asks for by name.
     `sequences` is how many sequences it puts into an engine (`n` times the number of prompts).
     `body_bytes`, its size, tells about how many tokens its prompt has; `max_tokens` is the longest
     answer that it allows, None if it does not say.
@@ -157,6 +120,7 @@ class RequestView:
     sequences: int = 1
     body_bytes: int = 0
     max_tokens: int | None = None
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,29 +201,58 @@ class ClassHistory:
 
 
 @dataclass(frozen=True, slots=True)
+class Drafting:
+    """What drafts would do for a request in one lane.
+
+    `best` is its prediction with the best K above 0, None where it may have no drafts. `believed`
+    is the acceptance per position that is reckoned with; `assumed` says that it is largely the
+    prior. `breakeven` is the acceptance from which drafts pay at the lane's present load, None if
+    they never do.
+    """
+
+    best: Prediction | None = None
+    believed: tuple[float, ...] = ()
+    assumed: bool = False
+    breakeven: float | None = None
+
+    @property
+    def acceptance(self) -> float:
+        """The believed acceptance of the first position."""
+        return self.believed[0] if self.believed else 0.0
+
+
+@dataclass(frozen=True, slots=True)
 class Forecast:
     """What a request would meet in each lane whose step times are known.
 
-    Each is with the K that is best there; `drafting` is the speculative lane with the best K above
-    0. `breakeven` is the acceptance from which speculation pays at the lane's present load, None if
-    it never does. `believed` is the acceptance per position that the forecast reckoned with,
-    `acceptance` the first of it, and `assumed` says that it is largely the prior. `burden_s` is by
-    how much the request would delay all others together: a router that looked at its own latency
-    alone would fill the quicker lane until neither is quick.
+    Each is with the K that is best there; `drafting` is about those of the lanes that draft.
+    `burden_s` is by how much the request would delay all others together: a router that looked at
+    its own latency alone would fill the quicker lane until neither is quick.
     """
 
     lanes: Mapping[Lane, Prediction] = field(default_factory=dict)
-    drafting: Prediction | None = None
-    acceptance: float = 0.0
-    assumed: bool = False
-    breakeven: float | None = None
-    believed: tuple[float, ...] = ()
+    drafting: Mapping[Lane, Drafting] = field(default_factory=dict)
     burden_s: Mapping[Lane, float] = field(default_factory=dict)
 
     @property
     def cost_s(self) -> Mapping[Lane, float]:
         """What the request costs everybody in each lane: its latency, and the delay of others."""
         return {lane: at.total_s + self.burden_s.get(lane, 0.0) for lane, at in self.lanes.items()}
+
+    def by_cost(self, lanes: Iterable[Lane]) -> tuple[Lane, ...]:
+        """Return `lanes` with the least cost first; those without a prediction come last."""
+        cost = self.cost_s
+        return tuple(sorted(lanes, key=lambda lane: cost.get(lane, inf)))
+
+    def drafts_beside(self, lane: Lane) -> Drafting | None:
+        """Return what drafts do in `lane`; if it has none, in the lane that has them at least cost.
+
+        None where no lane with drafts is known.
+        """
+        if lane in self.drafting:
+            return self.drafting[lane]
+        nearest = next(iter(self.by_cost(self.drafting)), None)
+        return None if nearest is None else self.drafting[nearest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +284,9 @@ class Decision:
         """What was predicted for the lane that was chosen, at the K that was chosen."""
         if self.forecast is None:
             return None
-        drafting = self.forecast.drafting
-        if self.lane is Lane.SPECULATIVE and drafting is not None and drafting.k == self.k:
-            return drafting
+        drafting = self.forecast.drafting.get(self.lane)
+        if drafting is not None and drafting.best is not None and drafting.best.k == self.k:
+            return drafting.best
         return self.forecast.lanes.get(self.lane)
 
     @property
@@ -301,6 +294,8 @@ class Decision:
         """The predicted latencies, as a header value; empty where nothing was predicted."""
         lanes = {} if self.forecast is None else self.forecast.lanes
         parts = [f"{lane}={1000 * each.total_s:.0f}ms" for lane, each in lanes.items()]
-        if (speculative := lanes.get(Lane.SPECULATIVE)) is not None:
-            parts.append(f"k={speculative.k}")
+        drafting = [lane for lane in lanes if lane.drafts]
+        for lane in drafting:
+            name = "k" if len(drafting) == 1 else f"k_{lane}"
+            parts.append(f"{name}={lanes[lane].k}")
         return header_safe(" ".join(parts))

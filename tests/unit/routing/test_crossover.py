@@ -7,11 +7,11 @@ import pytest
 
 from rayspec.routing import Outcome, PolicySpec, RequestView, Router
 from rayspec.routing.cost_model import LaneCost, PrefillTimes, StepPoint, StepTimes
-from rayspec.routing.crossover import Crossover, crossover
+from rayspec.routing.crossover import Crossover
 from rayspec.routing.curves import LaneCurve
-from rayspec.routing.forecast import forecast
 from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import EngineProfile, EngineSnapshot, Lane, LaneView
+from tests.support.one_draft import crossover, forecast
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
 LENGTHS = Lengths(100, 50)

@@ -85,7 +85,7 @@ def test_a_curve_is_built_once_and_outlives_its_replicas() -> None:
 
 def test_a_load_that_was_not_met_is_guessed_to_its_favour() -> None:
     busy = replace(ONLINE, steps=(StepPoint(16, 4, 100, 0.8),))
-    curve = Curves(k_tiers=(0, 4)).update(
+    curve = Curves(k_tiers={S: (0, 4)}).update(
         {S: (busy,), P: (replace(ONLINE, steps=points(0.05, 1)),)}
     )
     steps = curve[S].alone.steps

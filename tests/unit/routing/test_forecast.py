@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 
 from rayspec.routing.cost_model import LaneCost, PrefillTimes, StepPoint, StepTimes
 from rayspec.routing.curves import LaneCurve
-from rayspec.routing.forecast import DEFAULT_ACCEPTANCE, believed_acceptance, forecast
+from rayspec.routing.forecast import DEFAULT_ACCEPTANCE, believed_acceptance
 from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import AcceptanceEstimate, Lane, LaneView, PositionEstimate
+from tests.support.one_draft import BOTH, forecast
 from tests.support.properties import quick
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
@@ -117,9 +118,9 @@ def test_without_acceptance_nothing_is_drafted() -> None:
     found = forecast(views(), CURVES, LENGTHS, (0.0,), tiers=TIERS)
 
     assert found.lanes[S].k == 0
-    assert found.drafting is not None
-    assert found.drafting.k == 2
-    assert found.drafting.total_s > found.lanes[S].total_s
+    assert found.drafting[S].best is not None
+    assert found.drafting[S].best.k == 2
+    assert found.drafting[S].best.total_s > found.lanes[S].total_s
 
 
 def test_k_shrinks_when_verification_costs() -> None:
@@ -134,7 +135,7 @@ def test_k_shrinks_when_verification_costs() -> None:
 
 def test_breakeven_grows_with_load_and_tells_who_wins() -> None:
     found = [
-        forecast(views(load, load), CURVES, LENGTHS, (0.9,), tiers=(0, 4)).breakeven
+        forecast(views(load, load), CURVES, LENGTHS, (0.9,), tiers=(0, 4)).drafting[S].breakeven
         for load in (0, 4, 16)
     ]
 
@@ -156,7 +157,7 @@ def test_a_long_context_is_an_axis_of_its_own() -> None:
         for context in (100, 10_000)
     ]
     cost = LaneCost(StepTimes(points), PrefillTimes(0.0, 1e-6))
-    both = {lane: LaneCurve(cost, cost) for lane in Lane}
+    both = {lane: LaneCurve(cost, cost) for lane in BOTH}
     short, long = (
         forecast(views(), both, Lengths(prompt, 100), (0.5,), tiers=(0,)).lanes[P].tpot_s
         for prompt in (100, 20_000)
@@ -177,7 +178,7 @@ def test_a_lane_without_curve_has_no_forecast() -> None:
     found = forecast(views(), {P: CURVES[P]}, LENGTHS, (0.5,), tiers=TIERS)
 
     assert set(found.lanes) == {P}
-    assert found.breakeven is None
+    assert found.drafting == {}
 
 
 @quick
@@ -215,11 +216,12 @@ def test_finite_on_any_load(
         sequences=sequences,
     )
 
-    for prediction in (*found.lanes.values(), found.drafting):
+    for prediction in (*found.lanes.values(), found.drafting[S].best):
         assert prediction is not None
         assert isfinite(prediction.total_s)
         assert prediction.total_s > 0
-    assert found.breakeven is None or 0 <= found.breakeven <= 1
+    breakeven = found.drafting[S].breakeven
+    assert breakeven is None or 0 <= breakeven <= 1
 
 
 @quick
@@ -227,7 +229,7 @@ def test_finite_on_any_load(
 def test_more_load_in_a_lane_never_makes_it_faster(load: int, more: int, acceptance: float) -> None:
     before, after = (seconds(acceptance, views(n, n)) for n in (load, load + more))
 
-    assert all(after[lane] >= before[lane] * (1 - 1e-9) for lane in Lane)
+    assert all(after[lane] >= before[lane] * (1 - 1e-9) for lane in BOTH)
 
 
 def test_others_are_delayed_by_longer_steps_as_long_as_the_request_runs() -> None:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rayspec.routing.cost_model import Prediction
 from rayspec.routing.curves import Measured
-from rayspec.routing.policy import ClassPolicy, NoLane, PolicySpec, decide, wanted_tiers
+from rayspec.routing.policy import ClassPolicy, NoLane, PolicySpec, wanted_tiers
 from rayspec.routing.types import (
     AcceptanceEstimate,
     ClassHistory,
@@ -20,6 +20,8 @@ from rayspec.routing.types import (
     Rule,
     Speculation,
 )
+from tests.support import one_draft
+from tests.support.one_draft import BOTH, decide, other
 from tests.support.properties import quick
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
@@ -226,7 +228,7 @@ specs = st.builds(
     acceptance_floor=shares,
     acceptance_min_drafted=st.integers(0, 1000),
     exploration_share=shares,
-    constrained_lane=st.sampled_from(Lane),
+    constrained_lane=st.sampled_from(BOTH),
     classes=st.dictionaries(st.sampled_from(["chat", "code"]), class_policies),
 )
 views = st.builds(
@@ -238,7 +240,7 @@ views = st.builds(
     replicas=st.integers(0, 3),
     attached=st.none() | st.booleans(),
 )
-present_lanes = st.tuples(views, st.sets(st.sampled_from(Lane), min_size=1)).map(
+present_lanes = st.tuples(views, st.sets(st.sampled_from(BOTH), min_size=1)).map(
     lambda drawn: {lane: replace(drawn[0], lane=lane) for lane in drawn[1]}
 )
 histories = st.builds(ClassHistory, st.integers(0, 10**9))
@@ -322,7 +324,7 @@ def forecast(
     """Return predicted seconds of both lanes; `drafting` those with drafts where none is best."""
     best = Prediction(0.1, 0.01, speculative, k)
     with_drafts = best if k else Prediction(0.1, 0.01, drafting or speculative, 2)
-    return Forecast(
+    return one_draft.predicted(
         {S: best, P: Prediction(0.1, 0.01, plain, 0)}, with_drafts, 0.7, False, breakeven=0.5
     )
 
@@ -380,7 +382,8 @@ def test_a_request_gives_way_to_those_whom_it_would_delay(
 
 def test_the_reason_says_what_was_compared() -> None:
     decision = decide(CHAT, lanes(), UNKNOWN, MEASURED, ClassHistory(), forecast(0.8, 1.0))
-    assumed = replace(forecast(0.8, 1.0), assumed=True)
+    sure = forecast(0.8, 1.0)
+    assumed = replace(sure, drafting={S: replace(sure.drafting[S], assumed=True)})
 
     assert decision.reason == f"faster {COMPARED}"
     assert decision.predicted == "speculative=800ms plain=1000ms k=4"
@@ -548,7 +551,7 @@ forecasts = st.builds(
     drafting=st.none() | times,
 )
 laned_histories = st.builds(
-    ClassHistory, st.integers(0, 100), st.integers(0, 10**6), st.none() | st.sampled_from(Lane)
+    ClassHistory, st.integers(0, 100), st.integers(0, 10**6), st.none() | st.sampled_from(BOTH)
 )
 
 
@@ -570,7 +573,7 @@ def test_a_slower_lane_is_only_chosen_by_a_rule_that_says_so(
     decision = decide(view, both, acceptance, spec, history, predicted)
 
     ours = predicted.lanes[decision.lane].total_s
-    theirs = predicted.lanes[decision.lane.other].total_s
+    theirs = predicted.lanes[other(decision.lane)].total_s
     if decision.rule == Rule.FASTER:
         assert ours <= theirs
     elif decision.rule == Rule.STEADY:
@@ -599,8 +602,8 @@ def test_a_slower_other_lane_never_drives_a_request_there(
     both = {S: lane, P: replace(lane, lane=P)}
     chosen = decide(view, both, acceptance, spec, history, predicted).lane
     worse = dict(predicted.lanes)
-    other = worse[chosen.other]
-    worse[chosen.other] = replace(other, total_s=other.total_s * factor)
+    rejected = worse[other(chosen)]
+    worse[other(chosen)] = replace(rejected, total_s=rejected.total_s * factor)
 
     again = decide(view, both, acceptance, spec, history, replace(predicted, lanes=worse))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from rayspec.routing.policy import PolicySpec, decide
+from rayspec.routing.policy import PolicySpec
 from rayspec.routing.sharing import Gathering
 from rayspec.routing.types import ClassHistory, Decision, Forecast, Lane, RequestView, Speculation
+from tests.support.one_draft import decide
 from tests.unit.routing.test_policy import CHAT, GOOD, forecast, lanes
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN

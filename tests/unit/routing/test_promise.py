@@ -27,6 +27,7 @@ from rayspec.routing.cost_model import PrefillTimes, expected_tokens
 from rayspec.routing.learner import StepLearner
 from rayspec.routing.ledger import Ticket
 from tests.support.clock import Clock
+from tests.support.one_draft import BOTH
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
 K, TOKENS = 4, 100
@@ -94,8 +95,8 @@ def latency(
 ) -> float:
     """Return the mean latency of the second half of the requests."""
     clock = Clock(0.0)
-    engines = {lane: Engine(lane, machine, clock, acceptance) for lane in Lane}
-    router = Router(SPEC, tuple(Lane), clock, known_classes=["chat"], snapshot_expiry_s=1e9)
+    engines = {lane: Engine(lane, machine, clock, acceptance) for lane in BOTH}
+    router = Router(SPEC, BOTH, clock, known_classes=["chat"], snapshot_expiry_s=1e9)
     view = RequestView("chat", wish, body_bytes=400, max_tokens=TOKENS)
     order = count()
     events: list[tuple[float, int, Engine, float, int]] = []

@@ -12,6 +12,7 @@ from rayspec.routing.learner import StepLearner
 from rayspec.routing.ledger import Ticket
 from rayspec.routing.types import Outcome, Rule
 from tests.support.clock import Clock
+from tests.support.one_draft import BOTH, other
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
 CHAT = RequestView("chat", body_bytes=400, max_tokens=100)
@@ -67,14 +68,12 @@ class Rig:
     spec: PolicySpec = SPEC
 
     def __post_init__(self) -> None:
-        self.engines = {lane: Engine(lane, self.clock) for lane in Lane}
+        self.engines = {lane: Engine(lane, self.clock) for lane in BOTH}
         self.router = self.make_router()
 
     def make_router(self) -> Router:
         # Reports stay fresh: a test has no polls in between.
-        return Router(
-            self.spec, tuple(Lane), self.clock, known_classes=["chat"], snapshot_expiry_s=1e9
-        )
+        return Router(self.spec, BOTH, self.clock, known_classes=["chat"], snapshot_expiry_s=1e9)
 
     def measure(self) -> None:
         for batch in (1, 2, 4, 8, 16, 32):
@@ -155,12 +154,12 @@ def test_neither_lane_is_left_much_fuller_than_pays(rig: Rig) -> None:
         decision = rig.router.admit(CHAT).decision
         forecast = decision.forecast
         assert forecast is not None
-        chosen, other = (
-            forecast.lanes[lane].total_s for lane in (decision.lane, decision.lane.other)
+        chosen, rejected = (
+            forecast.lanes[lane].total_s for lane in (decision.lane, other(decision.lane))
         )
         if decision.rule != Rule.EXPLORE:
             # For the sake of others it takes twice as long at most.
-            assert chosen * (1 - SPEC.hysteresis) <= 2 * other
+            assert chosen * (1 - SPEC.hysteresis) <= 2 * rejected
 
 
 def test_a_class_that_rejects_its_drafts_stops_drafting_and_may_come_back(rig: Rig) -> None:
@@ -171,7 +170,7 @@ def test_a_class_that_rejects_its_drafts_stops_drafting_and_may_come_back(rig: R
     forecast = rig.router.admit(CHAT).decision.forecast
     assert forecast is not None
     assert forecast.lanes[S].k == 0
-    assert not forecast.assumed
+    assert not forecast.drafting[S].assumed
 
     # Its verdict fades, so that it is tried again; then it does well.
     rig.clock.advance(10 * SPEC.acceptance_half_life_s)

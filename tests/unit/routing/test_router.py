@@ -18,6 +18,7 @@ from rayspec.routing.ledger import Ticket
 from rayspec.routing.names import CANDIDATE
 from rayspec.routing.trial import State, TrialSpec
 from tests.support.clock import Clock
+from tests.support.one_draft import BOTH
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
 CHAT = RequestView("chat")
@@ -31,7 +32,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def router(clock: Clock) -> Router:
-    return Router(SPEC, tuple(Lane), clock, known_classes=["chat"])
+    return Router(SPEC, BOTH, clock, known_classes=["chat"])
 
 
 def finish(router: Router, ticket: Ticket, drafted: int = 0, accepted: int = 0) -> None:
@@ -136,7 +137,7 @@ def test_spill_after_the_ticket_was_settled_counts_once(router: Router) -> None:
 
 
 def test_configured_classes_have_a_place_of_their_own(clock: Clock) -> None:
-    router = Router(replace(SPEC, classes={"mine": ClassPolicy()}), tuple(Lane), clock)
+    router = Router(replace(SPEC, classes={"mine": ClassPolicy()}), BOTH, clock)
     for number in range(200):
         router.acceptance.observe(Outcome(f"made-up-{number}", S, 10, 10, 1, 9, True))
     router.acceptance.observe(Outcome("mine", S, 10, 10, 10, 9, True))
@@ -152,7 +153,7 @@ def test_what_brings_no_sequence_is_no_load(router: Router) -> None:
 
 
 def test_a_request_asks_for_the_engine_s_longest_draft_unless_told(clock: Clock) -> None:
-    router = Router(replace(SPEC, k_tiers=(0, 2, 5)), tuple(Lane), clock)
+    router = Router(replace(SPEC, k_tiers=(0, 2, 5)), BOTH, clock)
 
     asked = [router.asked_k(router.admit(replace(CHAT, k=k)).decision) for k in (None, 2)]
     assert asked == [5, 2]

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rayspec.routing.cost_model import LaneCost, PrefillTimes, StepPoint, StepTimes
 from rayspec.routing.curves import LaneCurve
+from rayspec.routing.forecast import Drafts
 from rayspec.routing.sharing import Gathering, Usual, drafting_together, gather
 from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import Lane, LaneView
@@ -15,6 +16,10 @@ from tests.support.properties import quick
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
 USUAL = Usual(1.5, 2.0, Lengths(100, 50))
+
+
+def usual(drafted: Usual = USUAL) -> dict[Lane, Usual]:
+    return {S: drafted, P: Usual(1.0, 0.0, drafted.lengths)}
 
 
 def curve(growth: float, contention: float = 1.0, draft: float = 0.1) -> LaneCurve:
@@ -50,19 +55,20 @@ def found(
     gathered: bool = False,
 ) -> Gathering:
     curves = {S: curve(growth, contention), P: curve(growth, contention)}
-    return gather(views(*loads), curves, USUAL, 1, before, gathered=gathered)
+    known = Gathering(before, 0.0, 0.0, frozenset({S, P})) if gathered else None
+    return gather(views(*loads), curves, usual(), 1, known)
 
 
 def test_what_generates_nothing_finds_an_idle_application() -> None:
     curves = {S: curve(0.0), P: curve(0.0)}
-    assert gather(views(0, 0), curves, USUAL, 0, None, gathered=False) == found(0.0, 1.0, (0, 0))
+    assert gather(views(0, 0), curves, usual(), 0, None) == found(0.0, 1.0, (0, 0))
 
 
 def test_one_request_takes_the_quicker_lane() -> None:
     assert found(0.0, 1.0, (0, 0)).lane is S
     slow = Usual(1.1, 4.0, USUAL.lengths)
     curves = {S: curve(0.0), P: curve(0.0)}
-    assert gather(views(0, 0), curves, slow, 1, None, gathered=False).lane is P
+    assert gather(views(0, 0), curves, usual(slow), 1, None).lane is P
 
 
 def test_lanes_that_hardly_slow_each_other_both_work() -> None:
@@ -97,22 +103,24 @@ def test_the_best_for_all_is_never_much_worse_than_one_lane(
 
 
 def test_the_usual_is_a_mean_of_late_requests() -> None:
-    usual = USUAL.then(2.5, 4.0, Lengths(200, 150), 0.5)
+    mean = USUAL.then(2.5, 4.0, Lengths(200, 150), 0.5)
 
-    assert usual == Usual(2.0, 3.0, Lengths(150, 100))
+    assert mean == Usual(2.0, 3.0, Lengths(150, 100))
 
 
 def test_drafts_are_chosen_for_the_batch_that_all_make() -> None:
     cost = curve(1.0, draft=0.2).alone
-    tokens, drafts = drafting_together(views(0, 0), cost, (0.8,), (0, 2, 4), 0.5, USUAL.lengths)
+    tokens, drafts = drafting_together(
+        views(0, 0), S, cost, Drafts((0.8,), (0, 2, 4), 0.5), USUAL.lengths
+    )
     assert drafts in (1.0, 2.0)
     assert tokens > 1
-    none = drafting_together(views(3, 3), cost, (0.1,), (0, 2, 4), 1.0, USUAL.lengths)
+    none = drafting_together(views(3, 3), S, cost, Drafts((0.1,), (0, 2, 4)), USUAL.lengths)
     assert none == (1.0, 0.0)
 
 
 def test_replicas_share_the_requests() -> None:
     curves = {S: curve(0.3, 2.0), P: curve(0.3, 2.0)}
-    one = gather(views(3, 0), curves, USUAL, 1, None, gathered=False)
+    one = gather(views(3, 0), curves, usual(), 1, None)
     more = {lane: replace(view, replicas=4) for lane, view in views(15, 0).items()}
-    assert gather(more, curves, USUAL, 1, None, gathered=False).rate == pytest.approx(4 * one.rate)
+    assert gather(more, curves, usual(), 1, None).rate == pytest.approx(4 * one.rate)

@@ -58,6 +58,6 @@ def test_concurrency_is_the_larger_of_own_and_reported(
     assert view.concurrency == expected
 
 
-def test_each_lane_has_an_other() -> None:
-    assert Lane.PLAIN.other is Lane.SPECULATIVE
-    assert Lane.SPECULATIVE.other is Lane.PLAIN
+def test_each_lane_has_others() -> None:
+    assert Lane.PLAIN.others(Lane) == (Lane.SPECULATIVE, Lane.ALTERNATIVE)
+    assert Lane.SPECULATIVE.others([Lane.PLAIN, Lane.SPECULATIVE]) == (Lane.PLAIN,)

@@ -5,8 +5,9 @@ from typing import Any
 
 from rayspec.engine.messages import Generation
 from rayspec.routing.cost_model import Prediction
-from rayspec.routing.types import Decision, Forecast, Lane
+from rayspec.routing.types import Decision, Lane
 from rayspec.telemetry import attributes
+from tests.support.one_draft import predicted
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
 BODY: dict[str, Any] = {
@@ -39,7 +40,7 @@ def test_a_request_is_told_without_its_texts() -> None:
 
 def test_a_decision_tells_what_it_looked_at() -> None:
     lanes = {S: Prediction(0.1, 0.01, 0.812, 3), P: Prediction(0.1, 0.01, 0.955, 0)}
-    forecast = Forecast(lanes, lanes[S], acceptance=0.71, breakeven=0.44)
+    forecast = predicted(lanes, lanes[S], acceptance=0.71, breakeven=0.44)
     told = attributes.of_decision(
         Decision(S, "chat", "faster speculative 1 s", 3, forecast), {S: 2, P: 5}
     )

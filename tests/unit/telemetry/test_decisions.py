@@ -5,13 +5,14 @@ import logging
 import pytest
 
 from rayspec.routing.cost_model import Prediction
-from rayspec.routing.types import Decision, Forecast, Lane, Rule
+from rayspec.routing.types import Decision, Lane, Rule
 from rayspec.telemetry.decisions import DecisionLog
 from rayspec.telemetry.metrics import IngressMetrics
 from tests.support.clock import Clock
+from tests.support.one_draft import predicted
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
-FORECAST = Forecast(
+FORECAST = predicted(
     {S: Prediction(0.1, 0.01, 0.812, 3), P: Prediction(0.1, 0.01, 0.955, 0)},
     Prediction(0.1, 0.01, 0.812, 3),
     acceptance=0.71,
@@ -105,7 +106,7 @@ def test_metrics_of_a_decision_and_of_its_end() -> None:
 
 def test_a_breakeven_that_no_draft_reaches_is_over_every_acceptance() -> None:
     metrics = IngressMetrics()
-    never = Forecast(FORECAST.lanes, FORECAST.drafting, 0.5, breakeven=None)
+    never = predicted(FORECAST.lanes, FORECAST.drafting[S].best, 0.5, breakeven=None)
     metrics.decided(Decision(P, "chat", "faster plain", forecast=never), "chat")
 
     value = metrics.registry.get_sample_value

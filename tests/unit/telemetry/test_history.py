@@ -5,10 +5,11 @@ import pickle
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rayspec.routing import Decision, Forecast, Lane, LaneView, Outcome, Ticket
+from rayspec.routing import Decision, Lane, LaneView, Outcome, Ticket
 from rayspec.routing.cost_model import Prediction, expected_tokens
 from rayspec.telemetry.history import INTERVAL_S, INTERVALS, History, Kept, merge
 from tests.support.clock import Clock
+from tests.support.one_draft import predicted
 from tests.support.properties import quick
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
@@ -16,7 +17,7 @@ S, P = Lane.SPECULATIVE, Lane.PLAIN
 
 def ticket(lane: Lane = S, name: str = "chat", *, sequences: int = 1) -> Ticket:
     prediction = Prediction(0.1, 0.01, 1.5, 4)
-    forecast = Forecast({S: prediction}, prediction, 0.5, False, 0.3, (0.5, 0.9, 0.9, 0.9))
+    forecast = predicted({S: prediction}, prediction, 0.5, False, 0.3, (0.5, 0.9, 0.9, 0.9))
     return Ticket(Decision(lane, name, "faster than slow", 4, forecast), sequences, 0.0)
 
 

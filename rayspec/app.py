@@ -30,7 +30,11 @@ _DRAIN_LOOP_S = 1.0
 _INGRESS_SURGE_PERCENT = 100
 _HEALTH_CHECK_PERIOD_S = 5.0
 # A deployment keeps its name when the lane's drafts become its own.
-_NAMES = {Lane.SPECULATIVE: "SpeculativeTarget", Lane.PLAIN: "PlainTarget"}
+_NAMES = {
+    Lane.SPECULATIVE: "SpeculativeTarget",
+    Lane.ALTERNATIVE: "AlternativeTarget",
+    Lane.PLAIN: "PlainTarget",
+}
 
 
 def build(args: dict[str, Any]) -> Application:
@@ -48,11 +52,10 @@ def compose(spec: AppSpec) -> Application:
     drafts = [] if spec.draft is None else _drafts(spec.draft)
     # Targets find it by its name, when the ingress tells them: it may come and go beside them.
     tried = [] if spec.candidate is None else [_draft(CANDIDATE_DEPLOYMENT, spec.candidate)]
-    targets = [target for target in (spec.speculative, spec.plain) if target is not None]
-    engines = sum(target.num_replicas for target in targets)
+    engines = sum(target.num_replicas for target in spec.targets)
     lanes: dict[Lane, Any] = {}
     first = 0
-    for target in targets:
+    for target in spec.targets:
         cpus = CpuShare(first, engines)
         first += target.num_replicas
         if target.speculation is not None and target.speculation.own is not None:

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 import httpx
 
-from rayspec.audit.prompts import COMPLETIONS, Prompt
+from rayspec.audit.prompts import COMPARED, COMPLETIONS, Prompt
 from rayspec.credentials import auth_headers
 from rayspec.errors import RayspecError
 from rayspec.routing.types import Lane
@@ -92,6 +92,7 @@ class Client:
         )
         self.url = url
         self.models: Sequence[str] = ()
+        self._by_name = False  # whether lanes have to be asked for by name
 
     async def __aenter__(self) -> Self:
         return self
@@ -112,6 +113,7 @@ class Client:
             if last:
                 raise NotVerifiable(f"{self.url}: {problem}")
             await asyncio.sleep(WAIT_S)
+        self._by_name = Lane.ALTERNATIVE in health["lanes"]
         served = await self._json("GET", "/v1/models")
         self.models = [model["id"] for model in served.get("data", [])]
         if not self.models:
@@ -120,6 +122,8 @@ class Client:
     async def ask(self, prompt: Prompt, lane: Lane, max_tokens: int, **settings: Any) -> Answer:
         """Return the answer of `lane`; raises `NotVerifiable` if another lane gave it."""
         body = prompt.payload(lane, self.models, max_tokens, **settings)
+        if self._by_name:
+            body["rayspec"]["lane"] = lane
         headers = {"x-workload-class": prompt.workload_class} if prompt.workload_class else {}
         for _ in range(_PATIENCE):
             begun = time.perf_counter()
@@ -198,7 +202,7 @@ def _retry_after(response: httpx.Response) -> float:
 
 
 def _problem(lanes: Mapping[str, Any]) -> str | None:
-    for lane in Lane:
+    for lane in COMPARED:
         if not lanes.get(lane, {}).get("replicas"):
             return f"no replica of the {lane} lane reports, and both lanes are compared"
     if not lanes[Lane.SPECULATIVE].get("draft_attached"):

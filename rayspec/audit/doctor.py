@@ -36,7 +36,7 @@ def diagnose(file: Path | None = None, application: str | None = None) -> list[F
 
 def examine(app: Application, machine: Machine) -> list[Finding]:
     """Return what there is to say about `app` on `machine`, the worst first."""
-    specs = (app.spec.speculative, app.spec.plain, app.spec.draft)
+    specs = (*app.spec.targets, app.spec.draft)
     on_gpu = any(spec is not None and spec.device == "cuda" for spec in specs)
     return _ordered(
         [

@@ -37,8 +37,7 @@ def gpu_groups(spec: AppSpec) -> list[Group]:
     """Return who wants GPUs."""
     groups = [
         Group(f"{target.lane} lane", target.num_replicas, target.num_gpus)
-        for target in (spec.speculative, spec.plain)
-        if target is not None
+        for target in spec.targets
     ]
     if spec.draft is not None:
         groups.append(Group("draft", spec.draft.replicas, spec.draft.num_gpus))
@@ -151,7 +150,7 @@ def placement(app: Application, machine: Machine) -> Iterator[Finding]:
 
 def cores(app: Application, machine: Machine) -> Iterator[Finding]:
     """Check that engines on the CPU have cores of their own."""
-    targets = [t for t in (app.spec.speculative, app.spec.plain) if t and t.device == "cpu"]
+    targets = [target for target in app.spec.targets if target.device == "cpu"]
     engines = sum(target.num_replicas * target.tensor_parallel_size for target in targets)
     if engines > machine.cores:
         yield Finding(

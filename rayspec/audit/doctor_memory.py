@@ -23,7 +23,7 @@ _RAY = GIB
 
 def check_memory(app: Application, machine: Machine) -> Iterator[Finding]:
     """Yield whether everything fits that is of known size."""
-    targets = [each for each in (app.spec.speculative, app.spec.plain) if each is not None]
+    targets = app.spec.targets
     for target in targets:
         if target.device == "cuda":
             yield from _on_gpu(target, app, machine)
@@ -171,7 +171,7 @@ def engine_ram(target: TargetSpec, config: Mapping[str, Any], memory: int) -> in
 
 def _in_ram(app: Application, machine: Machine) -> Iterator[Finding]:
     parts: list[tuple[str, int]] = [("Ray", _RAY)]
-    targets = [each for each in (app.spec.speculative, app.spec.plain) if each is not None]
+    targets = app.spec.targets
     greedy = []
     for target in targets:
         if target.device != "cpu":

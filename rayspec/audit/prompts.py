@@ -13,10 +13,12 @@ from rayspec.errors import ConfigError
 from rayspec.ingress.constrained import constraint
 from rayspec.routing.types import Lane, valid_class_name
 
-__all__ = ["Prompt", "built_in", "read", "to_sample"]
+__all__ = ["COMPARED", "Prompt", "built_in", "read", "to_sample"]
 
 CHAT, COMPLETIONS = "/v1/chat/completions", "/v1/completions"
 
+COMPARED = (Lane.SPECULATIVE, Lane.PLAIN)
+"""The lanes whose answers have to be the same."""
 _WISH = {Lane.SPECULATIVE: "on", Lane.PLAIN: "off"}
 # Ours to set, or of no use where only tokens are compared.
 _DROPPED = (

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rayspec.audit.client import Answer, Client
-from rayspec.audit.prompts import Prompt
+from rayspec.audit.prompts import COMPARED, Prompt
 from rayspec.audit.settings import Settings
 from rayspec.routing.types import Lane
 
@@ -53,7 +53,7 @@ async def ask_greedy(
     client: Client, prompts: Sequence[Prompt], settings: Settings, tick: Tick
 ) -> list[Pair]:
     """Return the greedy answers of both lanes; nothing is timed before each has answered once."""
-    for lane in Lane:
+    for lane in COMPARED:
         await client.ask(prompts[0], lane, 2, temperature=0)
     questions = [_Question(prompt) for _ in range(settings.rounds) for prompt in prompts]
     answers = await _in_turns(

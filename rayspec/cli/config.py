@@ -25,11 +25,13 @@ def check(
     from rayspec.config import load
 
     config = load(file, application=application)
-    lanes = [name for name in ("speculative", "plain") if getattr(config, name) is not None]
-    own = config.speculative.draft if config.speculative else None
-    kind = own.method if own else config.draft.kind if config.draft else ""
-    draft = f", draft {kind}" if kind else ""
-    typer.echo(f"{file}: valid (model {config.model}, lanes {' and '.join(lanes)}{draft})")
+    names = ("speculative", "alternative", "plain")
+    *most, last = (name for name in names if getattr(config, name) is not None)
+    lanes = f"{', '.join(most)} and {last}" if most else last
+    kinds: list[str] = [config.draft.kind] if config.draft else []
+    kinds += [lane.draft.method for lane in config.drafting().values() if lane.draft is not None]
+    draft = f", draft {' and '.join(kinds)}" if kinds else ""
+    typer.echo(f"{file}: valid (model {config.model}, lanes {lanes}{draft})")
 
 
 @app.command()

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 from rayspec.config.derive_drafts import candidate_spec, draft_spec, k_tiers, trial_spec
 from rayspec.config.drafts import ModelDraftConfig
-from rayspec.config.lanes import LaneConfig, PlainLaneConfig, SpeculativeLaneConfig
+from rayspec.config.lanes import (
+    DraftingLaneConfig,
+    LaneConfig,
+    PlainLaneConfig,
+    SpeculativeLaneConfig,
+)
 from rayspec.config.methods import ModelMethod, MtpMethod
 from rayspec.config.placement import (
     gpus,
@@ -32,7 +38,7 @@ from rayspec.config.specs import (
 )
 from rayspec.errors import ConfigError
 from rayspec.ingress.classify import ClassRule
-from rayspec.planning.calibration import Calibration
+from rayspec.planning.calibration import CALIBRATED, Calibration
 from rayspec.routing.curves import Measured
 from rayspec.routing.policy import ClassPolicy, PolicySpec
 from rayspec.routing.types import Lane, Speculation
@@ -66,6 +72,7 @@ def derive(config: AppConfig, *, has_gpu: bool) -> AppSpec:
         AppSpec(
             ingress=_ingress(config, device),
             speculative=_target(config, Lane.SPECULATIVE, config.speculative, device),
+            alternative=_target(config, Lane.ALTERNATIVE, config.alternative, device),
             plain=_target(config, Lane.PLAIN, config.plain, device),
             draft=draft_spec(config, device),
             candidate=candidate_spec(config, device),
@@ -75,13 +82,12 @@ def derive(config: AppConfig, *, has_gpu: bool) -> AppSpec:
 
 def _placed(app: AppSpec) -> AppSpec:
     """Return `app` with the environment that GPUs, and who shares one, ask for."""
-    target, plain, draft = app.speculative, app.plain, app.draft
-    if plain is not None and plain.device == "cuda":
-        app = replace(app, plain=replace(plain, env=_ENGINE_ENV | dict(plain.env)))
+    target, draft = app.speculative, app.draft
+    app = replace(app, alternative=_on_gpu(app.alternative), plain=_on_gpu(app.plain))
     if target is None or target.device == "cpu":
         return app
     if draft is None:  # vLLM chooses the runner that knows its method
-        return replace(app, speculative=replace(target, env=_ENGINE_ENV | dict(target.env)))
+        return replace(app, speculative=_on_gpu(target))
     ours, theirs = _ENGINE_ENV | _V2_RUNNER, dict[str, str]()
     nccl = target.speculation is not None and target.speculation.transport == "nccl"
     if nccl and share_one_gpu(target, draft.num_gpus):
@@ -96,6 +102,13 @@ def _placed(app: AppSpec) -> AppSpec:
         draft=replace(draft, env=theirs | dict(draft.env)),
         candidate=candidate,
     )
+
+
+def _on_gpu(target: TargetSpec | None) -> TargetSpec | None:
+    """Return a lane with the environment of engines on CUDA, if it has some there."""
+    if target is None or target.device == "cpu":
+        return target
+    return replace(target, env=_ENGINE_ENV | dict(target.env))
 
 
 def _served_name(config: AppConfig) -> str:
@@ -142,21 +155,22 @@ def _telemetry(config: AppConfig) -> TelemetrySpec:
 
 
 def _speculation(config: AppConfig, settings: LaneConfig, device: Device) -> SpeculationSpec | None:
-    if not isinstance(settings, SpeculativeLaneConfig):
+    if not isinstance(settings, DraftingLaneConfig):
         return None
-    highest = settings.num_speculative_tokens
     carrier = transport(config.draft, device)
-    deadline_ms = settings.draft_deadline_ms
     spec = SpeculationSpec(
-        num_speculative_tokens=highest,
+        num_speculative_tokens=settings.num_speculative_tokens,
         k_tiers=k_tiers(settings),
-        draft_deadline_s=_DEADLINE_S[carrier] if deadline_ms is None else deadline_ms / 1000,
+        draft_deadline_s=_DEADLINE_S[carrier],
         transport=carrier,
-        fused_verification=settings.fused_verification,
     )
     if (own := settings.draft) is not None:
         model = own.model if isinstance(own, ModelMethod | MtpMethod) else None
         return replace(spec, own=OwnDraftSpec(own.method, model, own.vllm()))
+    if isinstance(settings, SpeculativeLaneConfig):
+        spec = replace(spec, fused_verification=settings.fused_verification)
+        if settings.draft_deadline_ms is not None:
+            spec = replace(spec, draft_deadline_s=settings.draft_deadline_ms / 1000)
     draft = config.draft
     if not isinstance(draft, ModelDraftConfig):
         return spec
@@ -203,7 +217,7 @@ def _ingress(config: AppConfig, device: Device) -> IngressSpec:
         open_paths=tuple(ingress.open_paths),
         cors=None if ingress.cors is None else ingress.cors.spec(),
         policy=_policy(config, device),
-        k_max=0 if config.speculative is None else config.speculative.num_speculative_tokens,
+        k_max=max((each.num_speculative_tokens for each in config.drafting().values()), default=0),
         ui=ingress.ui,
         resources=dict(ingress.resources),
         class_rules=tuple(_rule(rule) for rule in config.routing.rules),
@@ -214,7 +228,10 @@ def _ingress(config: AppConfig, device: Device) -> IngressSpec:
 
 def _policy(config: AppConfig, device: Device) -> PolicySpec:
     routing = config.routing
-    speculative, plain = (_target(config, lane, getattr(config, lane), device) for lane in Lane)
+    settings = {lane: getattr(config, lane) for lane in Lane}
+    targets = [
+        found for lane, own in settings.items() if (found := _target(config, lane, own, device))
+    ]
     return PolicySpec(
         max_speculative_concurrency=routing.max_speculative_concurrency,
         acceptance_floor=routing.acceptance_floor,
@@ -224,11 +241,10 @@ def _policy(config: AppConfig, device: Device) -> PolicySpec:
         exploration_loss=routing.exploration_loss,
         hysteresis=routing.hysteresis,
         k_tiers=() if config.speculative is None else k_tiers(config.speculative),
+        alternative_k_tiers=() if config.alternative is None else k_tiers(config.alternative),
         measured=None if routing.calibration is None else _measured(config, routing.calibration),
         constrained_lane=Lane(routing.constrained_lane),
-        shared_hardware=speculative is not None
-        and plain is not None
-        and share_hardware(speculative, plain),
+        shared_hardware=any(share_hardware(*pair) for pair in combinations(targets, 2)),
         classes={
             name: ClassPolicy(
                 speculation=Speculation(settings.speculation),
@@ -249,7 +265,7 @@ def _measured(config: AppConfig, path: str) -> Measured:
         raise ConfigError(
             "routing.calibration", path, f"is of {found.model}; calibrate {config.model}"
         )
-    for lane in Lane:
+    for lane in CALIBRATED:
         if getattr(config, lane) is not None and lane not in found.lanes:
             raise ConfigError(
                 "routing.calibration", path, f"lacks the {lane} lane; calibrate with it running"

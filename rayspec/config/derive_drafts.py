@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 
 from rayspec.config.drafts import ModelDraftConfig, NgramDraftConfig
-from rayspec.config.lanes import SpeculativeLaneConfig
+from rayspec.config.lanes import DraftingLaneConfig
 from rayspec.config.placement import draft_device, draft_engine, draft_gpus
 from rayspec.config.schema import AppConfig
 from rayspec.config.specs import Device, DraftSpec
@@ -15,7 +15,7 @@ from rayspec.routing.trial import TrialSpec
 __all__ = ["candidate_spec", "draft_spec", "k_tiers", "trial_spec"]
 
 
-def k_tiers(settings: SpeculativeLaneConfig) -> tuple[int, ...]:
+def k_tiers(settings: DraftingLaneConfig) -> tuple[int, ...]:
     """Return the draft lengths that a lane's engines take."""
     return tuple(sorted({0, settings.num_speculative_tokens, *(settings.k_tiers or ())}))
 

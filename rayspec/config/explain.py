@@ -13,14 +13,13 @@ from rayspec.config.schema import AppConfig
 from rayspec.errors import ConfigError
 
 _FIELD_PREFIX = re.compile(r"([a-z_][\w.-]*): (.*)", re.DOTALL)
+_METHODS = ("ngram", "suffix", "draft_model", "eagle", "eagle3", "mtp")
 # The field that tells the alternatives of a section apart, by the section's path, and its values,
 # which pydantic inserts into the path of an error.
 _TAGGED: Mapping[tuple[int | str, ...], tuple[str, tuple[str, ...]]] = {
     ("draft",): ("kind", ("ngram", "model", "random")),
-    ("speculative", "draft"): (
-        "method",
-        ("ngram", "suffix", "draft_model", "eagle", "eagle3", "mtp"),
-    ),
+    ("speculative", "draft"): ("method", _METHODS),
+    ("alternative", "draft"): ("method", _METHODS),
 }
 
 

@@ -1,4 +1,4 @@
-"""Configuration of the two lanes."""
+"""Configuration of the lanes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OWNED_ENGINE_ARGS = {
     "worker_cls": "rayspec installs its own",
     "scheduler_cls": "rayspec installs its own",
     "additional_config": "rayspec keeps its settings there",
-    "speculative_config": "use 'draft' at the top, or 'draft' of the speculative lane",
+    "speculative_config": "use 'draft' at the top, or 'draft' of the lane",
     "per_request_spec_decode_metrics": "rayspec measures acceptance by it",
     "disable_log_stats": "routing needs the engine's statistics",
 }
@@ -145,8 +145,8 @@ class PlainLaneConfig(LaneConfig):
         return self
 
 
-class SpeculativeLaneConfig(LaneConfig):
-    """Engines that verify drafted tokens: those of the draft deployment, or their own."""
+class DraftingLaneConfig(LaneConfig):
+    """Engines that verify drafted tokens."""
 
     draft: Method | None = Field(
         None,
@@ -162,6 +162,21 @@ class SpeculativeLaneConfig(LaneConfig):
         "0 and `num_speculative_tokens` always belong to them; by default there are no others. "
         "On CUDA each tier costs its own set of graphs.",
     )
+
+    @model_validator(mode="after")
+    def _check_tiers(self) -> Self:
+        highest = self.num_speculative_tokens
+        wrong = [k for k in self.k_tiers or () if not 0 <= k <= highest]
+        if wrong:
+            raise ValueError(
+                f"k_tiers: {wrong[0]} is not between 0 and num_speculative_tokens ({highest})"
+            )
+        return self
+
+
+class SpeculativeLaneConfig(DraftingLaneConfig):
+    """Engines that verify drafted tokens: those of the draft deployment, or their own."""
+
     fused_verification: bool = Field(
         True,
         description="Verify drafts on CUDA with rayspec's kernels rather than on vLLM's path: the "
@@ -183,12 +198,11 @@ class SpeculativeLaneConfig(LaneConfig):
                 raise ValueError(f"{name}: leave it out where the engine drafts itself ('draft')")
         return self
 
-    @model_validator(mode="after")
-    def _check_tiers(self) -> Self:
-        highest = self.num_speculative_tokens
-        wrong = [k for k in self.k_tiers or () if not 0 <= k <= highest]
-        if wrong:
-            raise ValueError(
-                f"k_tiers: {wrong[0]} is not between 0 and num_speculative_tokens ({highest})"
-            )
-        return self
+
+class AlternativeLaneConfig(DraftingLaneConfig):
+    """Engines that draft themselves, in another way than those of the speculative lane."""
+
+    draft: Method = Field(
+        description="Drafts that each engine makes itself, by a method of vLLM's. Drafts of the "
+        "draft deployment are the speculative lane's.",
+    )

@@ -13,7 +13,9 @@ class ClassConfig(Section):
     """What differs for one workload class; what is left out is as for all."""
 
     speculation: Speculation = Field(
-        "auto", description="`on` and `off` fix the lane of the class, `auto` measures."
+        "auto",
+        description="`on` and `off` fix whether the class is drafted for, `auto` measures. Among "
+        "several lanes that draft, measurements decide in any case.",
     )
     acceptance_floor: Share | None = Field(
         None,
@@ -93,7 +95,7 @@ class RoutingConfig(Section):
     max_speculative_concurrency: Count | None = Field(
         None,
         description="Hard limit of sequences per speculative engine, from which on requests take "
-        "the plain lane whatever is predicted. By default there is none, but 16 as long as the "
+        "another lane whatever is predicted. By default there is none, but 16 as long as the "
         "step times of a lane are unknown.",
     )
     acceptance_floor: Share = Field(
@@ -112,7 +114,7 @@ class RoutingConfig(Section):
         200,
         description="Recent draft tokens of a class before it is held against an acceptance floor.",
     )
-    constrained_lane: Literal["plain", "speculative"] = Field(
+    constrained_lane: Literal["plain", "speculative", "alternative"] = Field(
         "plain", description="Lane of requests with an enforced output format, grammar or tool."
     )
     classes: dict[ClassName, ClassConfig] = Field(

@@ -10,8 +10,13 @@ from rayspec.config import foreign
 from rayspec.config.access import CorsConfig, KeysConfig, PathPattern
 from rayspec.config.drafts import DraftConfig, ModelDraftConfig
 from rayspec.config.fields import Count, Cpus, NonEmpty, Resources, Section
-from rayspec.config.lanes import PlainLaneConfig, SpeculativeLaneConfig
-from rayspec.config.methods import ModelMethod
+from rayspec.config.lanes import (
+    AlternativeLaneConfig,
+    DraftingLaneConfig,
+    PlainLaneConfig,
+    SpeculativeLaneConfig,
+)
+from rayspec.config.methods import Method, ModelMethod
 from rayspec.config.placement import impossible
 from rayspec.config.routing import RoutingConfig
 from rayspec.config.specs import Device
@@ -88,7 +93,7 @@ class TelemetryConfig(Section):
 
 
 class AppConfig(Section):
-    """One application: a model served in one or two lanes behind an OpenAI interface."""
+    """One application: a model served in one to three lanes behind an OpenAI interface."""
 
     model: NonEmpty = Field(
         description="The served model: alias (`smollm2`), Hugging Face id, or a folder."
@@ -116,6 +121,12 @@ class AppConfig(Section):
     speculative: SpeculativeLaneConfig | None = Field(
         None, description="The lane whose tokens are drafted; may be left out."
     )
+    alternative: AlternativeLaneConfig | None = Field(
+        None,
+        description="A further lane whose tokens are drafted, by the engines themselves and in "
+        "another way than in the speculative one; requests are routed among the lanes by what is "
+        "measured. A calibration knows nothing of it: it learns while it serves.",
+    )
     plain: PlainLaneConfig | None = Field(
         None, description="The lane without a draft; may be left out."
     )
@@ -136,26 +147,37 @@ class AppConfig(Section):
 
     def models(self) -> list[str]:
         """Return every model that the application loads, as written here."""
-        own = None if self.speculative is None else self.speculative.draft
         candidate = self.draft.candidate if isinstance(self.draft, ModelDraftConfig) else None
-        sections = (self.draft, candidate, own)
+        sections = (self.draft, candidate, *self._methods())
         drafts = [model for each in sections if (model := getattr(each, "model", None))]
         return list(dict.fromkeys([self.model, *drafts]))
 
     def draft_models(self) -> list[str]:
         """Return the models that draft and must share the target's tokens."""
+        models = []
         if isinstance(self.draft, ModelDraftConfig):
             candidate = self.draft.candidate
-            return [self.draft.model, *([] if candidate is None else [candidate.model])]
-        own = None if self.speculative is None else self.speculative.draft
-        if not isinstance(own, ModelMethod) or own.method != "draft_model":
-            return []
-        return [] if own.args.get("use_heterogeneous_vocab") else [own.model]
+            models += [self.draft.model, *([] if candidate is None else [candidate.model])]
+        for own in self._methods():
+            if isinstance(own, ModelMethod) and own.method == "draft_model":
+                models += [] if own.args.get("use_heterogeneous_vocab") else [own.model]
+        return models
+
+    def drafting(self) -> dict[str, DraftingLaneConfig]:
+        """Return the lanes whose tokens are drafted, by name."""
+        lanes = {"speculative": self.speculative, "alternative": self.alternative}
+        return {name: lane for name, lane in lanes.items() if lane is not None}
+
+    def _methods(self) -> list[Method]:
+        """Return by which methods engines draft themselves."""
+        return [lane.draft for lane in self.drafting().values() if lane.draft is not None]
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         if self.speculative is None and self.plain is None:
             raise ValueError("plain: configure 'plain', 'speculative' or both")
+        if self.alternative is not None and self.speculative is None and self.plain is None:
+            raise ValueError("alternative: call it 'speculative', or add 'speculative' or 'plain'")
         own = self.speculative is not None and self.speculative.draft is not None
         if self.speculative is not None and self.draft is None and not own:
             raise ValueError("draft: the speculative lane needs one, such as {kind: ngram}")
@@ -172,19 +194,20 @@ class AppConfig(Section):
         return self
 
     def _check_k(self) -> None:
-        if self.speculative is None:
+        longest = {lane.num_speculative_tokens: name for name, lane in self.drafting().items()}
+        if not longest:
             return
-        highest = self.speculative.num_speculative_tokens
+        highest = max(longest)
         for name, settings in self.routing.classes.items():
             if settings.k is not None and settings.k > highest:
                 raise ValueError(
                     f"routing.classes.{name}.k: must not exceed "
-                    f"speculative.num_speculative_tokens ({highest})"
+                    f"{longest[highest]}.num_speculative_tokens ({highest})"
                 )
 
     def _check_devices(self) -> None:
         if self.device == "cpu":
-            for name in ("speculative", "plain"):
+            for name in ("speculative", "alternative", "plain"):
                 lane = getattr(self, name)
                 if lane is not None and lane.num_gpus:
                     raise ValueError(f"{name}.num_gpus: leave it out with device 'cpu'")

@@ -42,7 +42,7 @@ class OwnDraftSpec:
 
 @dataclass(frozen=True, slots=True)
 class SpeculationSpec:
-    """How the speculative lane uses its draft; `k_tiers` ascend from 0 to the maximum.
+    """How a lane uses its drafts; `k_tiers` ascend from 0 to the maximum.
 
     `q_top` tokens' weights accompany each sampled draft token, none where it is 0. The engine's
     sequences are shared out over `draft_shards` drafts. With `own` the engine drafts itself, and
@@ -162,7 +162,7 @@ class CorsSpec:
 class IngressSpec:
     """The HTTP deployment: how requests are read, classified and routed.
 
-    `k_max` is the most draft tokens that a request may ask for; 0 without a speculative lane.
+    `k_max` is the most draft tokens that a request may ask for; 0 without a lane that drafts.
     Without `api_keys` nobody needs one; `open_paths` never do. `ui` is whether the built-in page is
     served.
     """
@@ -193,6 +193,8 @@ class IngressSpec:
 class AppSpec:
     """A whole application; at least one lane, and a draft only with the speculative one.
 
+    The engines of the `alternative` lane draft themselves.
+
     `candidate` is the new version of the draft that is tried beside it.
     """
 
@@ -201,3 +203,10 @@ class AppSpec:
     plain: TargetSpec | None
     draft: DraftSpec | None
     candidate: DraftSpec | None = None
+    alternative: TargetSpec | None = None
+
+    @property
+    def targets(self) -> tuple[TargetSpec, ...]:
+        """The lanes that there are."""
+        lanes = (self.speculative, self.alternative, self.plain)
+        return tuple(lane for lane in lanes if lane is not None)

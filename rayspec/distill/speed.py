@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from rayspec.errors import ConfigError
-from rayspec.planning.calibration import Calibration
+from rayspec.planning.calibration import CALIBRATED, Calibration
 from rayspec.routing.cost_model import Acceptance, expected_tokens
 from rayspec.routing.types import Lane
 
@@ -51,7 +51,7 @@ def calibrated(calibration: Calibration, k: int) -> StepSeconds:
     ConfigError when it has only one of the lanes.
     """
     costs = calibration.costs()
-    if missing := [lane.value for lane in Lane if lane not in costs]:
+    if missing := [lane.value for lane in CALIBRATED if lane not in costs]:
         raise ConfigError("calibration", calibration.model, f"has no {missing[0]} lane")
     plain, speculative = (costs[lane].steps for lane in (Lane.PLAIN, Lane.SPECULATIVE))
     return StepSeconds(

@@ -11,6 +11,7 @@ from rayspec.draft.identity import describe_difference, tokenizer_hash
 from rayspec.engine.cpu import fastest_dtype
 from rayspec.errors import ConfigError
 from rayspec.models.fetch import resolve
+from rayspec.routing.types import Lane
 from rayspec.telemetry.environment import engine_endpoint
 from rayspec.vllm_ext.config import ExtConfig
 from rayspec.vllm_ext.engine_args import (
@@ -94,11 +95,11 @@ def own_draft_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
         num_speculative_tokens=speculation.num_speculative_tokens,
         k_tiers=speculation.k_tiers,
         method=speculation.own.method,
-        settings=_settings(speculation.own, path),
+        settings=_settings(speculation.own, path, spec.lane),
     )
 
 
-def _settings(own: OwnDraftSpec, target: Path) -> dict[str, Any]:
+def _settings(own: OwnDraftSpec, target: Path, lane: Lane) -> dict[str, Any]:
     if own.model is None:
         return dict(own.args)
     folder = resolve(own.model)
@@ -107,6 +108,6 @@ def _settings(own: OwnDraftSpec, target: Path) -> dict[str, Any]:
         difference = describe_difference(target, folder)
         if difference is not None:
             raise ConfigError(
-                "speculative.draft.model", own.model, f"take one with the same tokens; {difference}"
+                f"{lane}.draft.model", own.model, f"take one with the same tokens; {difference}"
             )
     return {"model": str(folder), **own.args}

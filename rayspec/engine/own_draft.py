@@ -12,7 +12,6 @@ from rayspec.config import TargetSpec
 from rayspec.engine.cpu import CpuShare
 from rayspec.engine.launch import own_draft_args
 from rayspec.engine.replica import PlainTarget
-from rayspec.routing import Lane
 from rayspec.telemetry.own_draft import OwnDraftCollector
 
 __all__ = ["OwnDraftTarget"]
@@ -24,9 +23,8 @@ class OwnDraftTarget(PlainTarget):
     What routing learns of it comes from vLLM's own counts, those of a request and of the engine.
     """
 
-    lane = Lane.SPECULATIVE
-
     async def __init__(self, spec: TargetSpec, cpus: CpuShare) -> None:  # type: ignore[misc]
+        self.lane = spec.lane
         await super().__init__(spec, cpus)
         REGISTRY.register(OwnDraftCollector(self._method, self._by_position))
 
@@ -52,6 +50,7 @@ class OwnDraftTarget(PlainTarget):
         drafted, accepted = self._by_position()
         return {
             "replica": self._replica,
+            "lane": str(self.lane),
             "method": self._method,
             "attached": self.attached,
             "k": None,

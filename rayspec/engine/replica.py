@@ -248,6 +248,7 @@ class SpeculativeTarget(PlainTarget):
         shards: Sequence[Mapping[str, Any]] = status.get("shards", ())
         return {
             "replica": self._replica,
+            "lane": str(self.lane),
             "method": None,
             "attached": self.attached,
             "k": status.get("k"),

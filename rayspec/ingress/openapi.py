@@ -13,7 +13,7 @@ from typing import Any
 
 from rayspec import __version__
 from rayspec.ingress.classify import CLASS_HEADER
-from rayspec.ingress.request import SPECULATION_HEADER
+from rayspec.ingress.request import LANE_HEADER, SPECULATION_HEADER
 
 __all__ = ["RELAYED", "document"]
 
@@ -22,6 +22,7 @@ RELAYED = ("/v1/chat/completions", "/v1/completions", "/v1/models", "/tokenize",
 _REF = "#/components/schemas/"
 _CLASS_PATTERN = "^[a-z0-9_-]{1,32}$"
 _SPECULATION = {"type": "string", "enum": ["on", "off", "auto"]}
+_LANE = "The lane by its name."
 _REFUSALS = {
     "400": "Bad request",
     "401": "No API key, or an unknown one, where keys are configured",
@@ -48,17 +49,18 @@ def document(
     k_max: int,
     keys: bool,
     open_paths: Sequence[str],
+    lanes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Return the document of the ingress, from vLLM's and from the one of the ingress's own routes.
 
     `model` is the name in requests, `k_max` the most draft tokens one may ask for; `keys` tells
-    that all but `open_paths` need an API key.
+    that all but `open_paths` need an API key. `lanes` are those that may be asked for by name.
     """
     paths = {path: deepcopy(theirs["paths"][path]) for path in RELAYED if path in theirs["paths"]}
     schemas = deepcopy(theirs.get("components", {}).get("schemas", {}))
-    schemas["RayspecOptions"] = _options(k_max)
+    schemas["RayspecOptions"] = _options(k_max, lanes)
     for operation in _operations(paths):
-        _relay(operation)
+        _relay(operation, lanes)
     for schema in [schemas[name] for name in _requests(paths, schemas)]:
         _extend(schema, model)
     paths |= deepcopy(dict(ours.get("paths", {})))
@@ -82,7 +84,8 @@ def document(
     }
 
 
-def _options(k_max: int) -> dict[str, Any]:
+def _options(k_max: int, lanes: Sequence[str]) -> dict[str, Any]:
+    named = {"lane": _named(lanes) | {"description": _LANE}} if lanes else {}
     return {
         "title": "RayspecOptions",
         "type": "object",
@@ -96,11 +99,16 @@ def _options(k_max: int) -> dict[str, Any]:
                 "maximum": k_max,
                 "description": "Most draft tokens per step.",
             },
+            **named,
         },
     }
 
 
-def _relay(operation: dict[str, Any]) -> None:
+def _named(lanes: Sequence[str]) -> dict[str, Any]:
+    return {"type": "string", "enum": [str(lane) for lane in lanes]}
+
+
+def _relay(operation: dict[str, Any], lanes: Sequence[str]) -> None:
     """Add the headers that the ingress reads and tells, and the answers that it gives itself."""
     if "requestBody" in operation:
         operation.setdefault("parameters", []).extend(
@@ -113,11 +121,18 @@ def _relay(operation: dict[str, Any]) -> None:
                 ),
             )
         )
+        if lanes:
+            operation["parameters"].append(
+                _header(LANE_HEADER, _named(lanes), f"{_LANE} Wins over the body.")
+            )
     responses = operation["responses"]
     responses.pop("422", None)  # vLLM answers 400 there
     responses["200"]["headers"] = {
         name: {"description": text, "schema": {"type": "string"}} for name, text in _TELLS.items()
     }
+    if lanes:
+        told = ", ".join(f"`{lane}`" for lane in lanes)
+        responses["200"]["headers"][LANE_HEADER]["description"] = f"The lane that answered: {told}."
     for status, text in _REFUSALS.items():
         content = {"application/json": {"schema": {"$ref": f"{_REF}ErrorResponse"}}}
         responses[status] = {"description": text, "content": content}

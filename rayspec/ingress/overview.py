@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict
 from typing import Any
 
 import rayspec
 from rayspec.ingress.lanes import LaneDown, ServeDeployment
-from rayspec.routing import AcceptanceEstimate, Crossover, Lane, Router
+from rayspec.routing import Crossover, Lane, Router
 from rayspec.routing.trial import told
 from rayspec.telemetry.history import INTERVAL_S, ClassCounts, History, Kept, LaneCounts, merge
 
@@ -60,17 +60,21 @@ class Overview:
         parts, links = await asyncio.gather(_ask(self._ingresses, "remembered"), self._links())
         kept = merge(parts or [self._history.kept()])
         names = _by_requests(kept)
+        lanes = self._router.ledger.lanes
+        # Two have columns of counts in any case, so that those who look need not ask which.
+        shown = [lane for lane in Lane if lane is not Lane.ALTERNATIVE or lane in lanes]
+        drafting = [lane for lane in lanes if lane.drafts] or [Lane.SPECULATIVE]
         return {
             "at": time.time(),
             "rayspec": rayspec.__version__,
             "model": self._model,
             "up_s": time.monotonic() - self._started,
             "ingresses": max(len(parts), 1),
-            "lanes": {lane: self._lane(lane) for lane in self._router.ledger.lanes},
+            "lanes": {lane: self._lane(lane) for lane in lanes},
             "links": links,
             "trial": None if self._router.trial is None else told(self._router.trial),
-            "history": _history(kept, names),
-            "classes": [_class(self._router.acceptance.estimate(name), kept) for name in names],
+            "history": _history(kept, names, shown),
+            "classes": [self._class(name, lane, kept) for name in names for lane in drafting],
             "crossover": [
                 _lines(self._router.crossover(name)) for name in names[:_MOST_LINES] or ["chat"]
             ],
@@ -90,9 +94,29 @@ class Overview:
             "attached": view.attached,
         }
 
+    def _class(self, name: str, lane: Lane, kept: Kept) -> dict[str, Any]:
+        """Return what drafts of a lane do for a class."""
+        estimate = self._router.acceptance.estimate(name, lane)
+        known = (estimate.workload_class, lane) in kept.breakeven
+        breakeven, expected = kept.breakeven.get((estimate.workload_class, lane), (None, None))
+        return {
+            "name": estimate.workload_class,
+            "lane": lane,
+            "acceptance": estimate.mean,
+            "low": estimate.low,
+            "high": estimate.high,
+            "drafted": estimate.drafted,
+            "coverage": estimate.coverage,
+            "positions": [position.mean for position in estimate.positions],
+            "predicted": known,
+            "breakeven": breakeven,
+            "expected": expected,
+        }
+
     async def _links(self) -> list[dict[str, Any]]:
-        lane = self._lanes.get(Lane.SPECULATIVE)
-        return [] if lane is None else await _ask(lane, "links")
+        drafting = [handle for lane, handle in self._lanes.items() if lane.drafts]
+        found = await asyncio.gather(*(_ask(handle, "links") for handle in drafting))
+        return [link for links in found for link in links]
 
 
 async def _ask(deployment: ServeDeployment, method: str) -> list[Any]:
@@ -111,11 +135,11 @@ def _by_requests(kept: Kept) -> list[str]:
     return sorted(requests, key=lambda name: (-requests[name], name))
 
 
-def _history(kept: Kept, names: list[str]) -> dict[str, Any]:
+def _history(kept: Kept, names: list[str], shown: Collection[Lane]) -> dict[str, Any]:
     """Return the counts by column: those of one class or lane over all intervals."""
     at = [interval.at for interval in kept.intervals]
     lanes: dict[str, dict[str, list[Any]]] = {}
-    for lane in Lane:
+    for lane in shown:
         column = [interval.lanes.get(lane, LaneCounts()) for interval in kept.intervals]
         lanes[lane] = {
             "requests": [counts.requests for counts in column],
@@ -131,24 +155,6 @@ def _history(kept: Kept, names: list[str]) -> dict[str, Any]:
             "accepted": [counts.accepted for counts in rows],
         }
     return {"interval_s": INTERVAL_S, "at": at, "lanes": lanes, "classes": classes}
-
-
-def _class(estimate: AcceptanceEstimate, kept: Kept) -> dict[str, Any]:
-    name = estimate.workload_class
-    known = name in kept.breakeven
-    breakeven, expected = kept.breakeven.get(name, (None, None))
-    return {
-        "name": name,
-        "acceptance": estimate.mean,
-        "low": estimate.low,
-        "high": estimate.high,
-        "drafted": estimate.drafted,
-        "coverage": estimate.coverage,
-        "positions": [position.mean for position in estimate.positions],
-        "predicted": known,
-        "breakeven": breakeven,
-        "expected": expected,
-    }
 
 
 def _lines(found: Crossover) -> dict[str, Any]:

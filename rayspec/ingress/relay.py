@@ -1,7 +1,7 @@
 """Carries one request to a lane and its answer back, and settles the accounts.
 
 The first token of an answer is awaited before the client is told anything, so that a lane that is
-full, down or slow can still be replaced by the other one, or have a status of its own. Bodies are
+full, down or slow can still be replaced by another one, or have a status of its own. Bodies are
 passed on as vLLM wrote them.
 """
 
@@ -23,7 +23,7 @@ from rayspec.ingress.deadline import Deadline, RequestTimeout, deadlines
 from rayspec.ingress.endings import cause_of, error_event
 from rayspec.ingress.lanes import LaneClient, LaneDown, LaneFull
 from rayspec.ingress.streaming import RelayedStream
-from rayspec.routing import Decision, Lane, Outcome, RequestView, Router, Rule, Speculation, Ticket
+from rayspec.routing import Decision, Lane, Outcome, RequestView, Router, Speculation, Ticket
 from rayspec.telemetry import journey
 from rayspec.telemetry.decisions import DecisionLog
 from rayspec.telemetry.history import History
@@ -98,8 +98,6 @@ class Relay:
         first_token_s = self._first_token_timeout_s if streams else None
         whole, first_by = deadlines(started, self._timeout_s, first_token_s)
         ticket = self._router.admit(view)
-        # A wish for one lane is kept while that lane is only full, not when it is gone.
-        stays_when_full = view.speculation is not Speculation.AUTO
         while True:
             followed = self._count_decision(ticket)
             try:
@@ -114,7 +112,7 @@ class Relay:
                     body = b"".join([chunk async for chunk in self._chunks(answer)])
                     response = Response(body, status_code=answer.begin.status)
             except (LaneFull, LaneDown) as error:
-                ticket = self._spill(ticket, error, stays_when_full)
+                ticket = self._spill(ticket, error, view)
                 continue
             self._set_headers(response, answer)
             return response
@@ -213,8 +211,11 @@ class Relay:
         self._close(answer.call, asyncio.CancelledError())
         await answer.items.aclose()
 
-    def _spill(self, ticket: Ticket, error: LaneFull | LaneDown, stays_when_full: bool) -> Ticket:
-        """Return the ticket for the other lane, or raise what the client is told."""
+    def _spill(self, ticket: Ticket, error: LaneFull | LaneDown, view: RequestView) -> Ticket:
+        """Return the ticket for the next lane, or raise what the client is told.
+
+        A wish is kept while what it asks for is only full, not when it is gone.
+        """
         lane = ticket.decision.lane
         full = isinstance(error, LaneFull)
         cause = "full" if full else "down"
@@ -222,12 +223,13 @@ class Relay:
             logger.warning("%s lane is down: %s", lane, error)
             self._router.ledger.forget(lane)
         journey.current().spilling()
-        spilled_before = ticket.decision.rule == Rule.SPILL
-        if not spilled_before and not (full and stays_when_full):
-            moved = self._router.spill(ticket, cause)
-            if moved is not None:
-                self._metrics.spills.labels(lane, cause).inc()
-                return moved
+        wish = view.speculation if full else Speculation.AUTO
+        moved = None
+        if view.lane is None or not full:
+            moved = self._router.spill(ticket, cause, wish)
+        if moved is not None:
+            self._metrics.spills.labels(lane, cause).inc()
+            return moved
         if full:
             raise Overloaded("Every lane that could serve this request is full; try again.")
         raise Unavailable(f"No replica of the {lane} lane can serve this request now; try again.")
@@ -282,7 +284,7 @@ class Relay:
 
     def _class_label(self, workload_class: str) -> str:
         # The tracker pools classes beyond its cap, of those that were drafted for.
-        return self._labels(self._router.acceptance.estimate(workload_class).workload_class)
+        return self._labels(self._router.acceptance.place(workload_class))
 
     def _close(self, call: LaneCall, error: BaseException | None) -> None:
         cause = None if error is None else cause_of(error)

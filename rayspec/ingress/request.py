@@ -11,13 +11,14 @@ from rayspec.errors import BadRequest
 from rayspec.ingress.classify import Classification, ClassRule, classify
 from rayspec.ingress.constrained import constraint
 from rayspec.routing.names import DRAFT_ARG
-from rayspec.routing.types import K_ARG, Decision, RequestView, Speculation, header_safe
+from rayspec.routing.types import K_ARG, Decision, Lane, RequestView, Speculation, header_safe
 
-__all__ = ["SPECULATION_HEADER", "ParsedRequest", "lower_names", "parse_request"]
+__all__ = ["LANE_HEADER", "SPECULATION_HEADER", "ParsedRequest", "lower_names", "parse_request"]
 
 SPECULATION_HEADER = "x-rayspec-speculation"
+LANE_HEADER = "x-rayspec-lane"
 
-_FIELDS = frozenset({"speculation", "k"})
+_FIELDS = ("speculation", "k")
 _MAX_COUNTED = 1 << 20
 
 
@@ -57,18 +58,21 @@ def parse_request(
     rules: Sequence[ClassRule] = (),
     *,
     k_max: int | None = None,
+    lanes: Sequence[Lane] = (),
 ) -> ParsedRequest:
     """Read headers and body of a chat, completion or tokenize request.
 
     Checks that the body is a JSON object, and what is rayspec's in it: the headers
     `x-rayspec-speculation` and `x-workload-class`, `metadata.workload_class` and the object
     `rayspec`. A header wins over the body. A body without that object is passed on as it came.
+    `lanes` may be asked for by name too, with `x-rayspec-lane` or `rayspec.lane`.
     """
     decoded = _decode(body)
     named = lower_names(headers.items())
-    own = _own(decoded)
+    own = _own(decoded, (*_FIELDS, "lane") if lanes else _FIELDS)
     wish = _speculation(named.get(SPECULATION_HEADER), SPECULATION_HEADER)
     in_body = _speculation(own.get("speculation"), "rayspec.speculation")
+    lane = _lane(named.get(LANE_HEADER), LANE_HEADER, lanes) if lanes else None
     classification = classify(decoded, named, rules)
     view = RequestView(
         workload_class=classification.name,
@@ -78,6 +82,7 @@ def parse_request(
         sequences=_sequences(decoded),
         body_bytes=len(body),
         max_tokens=_max_tokens(decoded),
+        lane=lane or _lane(own.get("lane"), "rayspec.lane", lanes),
     )
     if "rayspec" in decoded:
         del decoded["rayspec"]
@@ -112,7 +117,7 @@ def _encode(body: Mapping[str, Any]) -> bytes:
     return json.dumps(body, separators=(",", ":")).encode("ascii")
 
 
-def _own(body: Mapping[str, Any]) -> dict[str, Any]:
+def _own(body: Mapping[str, Any], fields: Sequence[str]) -> dict[str, Any]:
     xargs = body.get("vllm_xargs")
     if isinstance(xargs, dict) and K_ARG in xargs:
         raise BadRequest(
@@ -132,10 +137,11 @@ def _own(body: Mapping[str, Any]) -> dict[str, Any]:
             'rayspec must be an object such as {"speculation": "off"}', param="rayspec"
         )
     for name in own:
-        if name not in _FIELDS:
+        if name not in fields:
             # Names are the client's: made safe, since an answer cannot encode a lone surrogate.
             source = header_safe(f"rayspec.{name}"[:64])
-            raise BadRequest(f"{source} is unknown: rayspec has speculation and k", param=source)
+            known = f"{', '.join(fields[:-1])} and {fields[-1]}"
+            raise BadRequest(f"{source} is unknown: rayspec has {known}", param=source)
     return own
 
 
@@ -146,6 +152,14 @@ def _speculation(value: Any, source: str) -> Speculation | None:
         return Speculation(value)
     except ValueError:
         raise BadRequest(f'{source} must be "on", "off" or "auto"', param=source) from None
+
+
+def _lane(value: Any, source: str, lanes: Sequence[Lane]) -> Lane | None:
+    if value is None:
+        return None
+    if value not in tuple(lanes):
+        raise BadRequest(f"{source} must be one of {', '.join(lanes)}", param=source)
+    return Lane(value)
 
 
 def _k(value: Any, k_max: int | None) -> int | None:

@@ -74,7 +74,7 @@ class Ingress:
         export.start()
         warn_if_low()
         self._spec = spec
-        self._metrics = IngressMetrics()
+        self._metrics = IngressMetrics(tuple(lane for lane in lanes if lane.drafts))
         self._keys = KeyRing(spec.api_keys, spec.num_replicas, time.monotonic)
         journey.install(
             journey.Settings(
@@ -87,6 +87,8 @@ class Ingress:
         ingresses = ServeDeployment(
             serve.get_deployment_handle(context.deployment, context.app_name)
         )
+        # Where two lanes draft, `on` does not tell which; where one does, it says all there is.
+        self._named = tuple(self._lanes) if Lane.ALTERNATIVE in self._lanes else ()
         self._sources = [
             ingresses,
             *self._lanes.values(),
@@ -143,7 +145,9 @@ class Ingress:
         """Classify the request, choose its lane, relay vLLM's answer."""
         spec = self._spec
         body = await read_body(request, spec.max_body_bytes, spec.body_timeout_s)
-        parsed = parse_request(request.headers, body, spec.class_rules, k_max=spec.k_max)
+        parsed = parse_request(
+            request.headers, body, spec.class_rules, k_max=spec.k_max, lanes=self._named
+        )
         journey.current().asked(parsed.decoded)
         if parsed.view.sequences > spec.max_sequences:
             raise BadRequest(
@@ -171,7 +175,7 @@ class Ingress:
         healthy = any(view.replicas for view in views.values())
         lanes = {
             lane: {"replicas": view.replicas, "concurrency": view.concurrency}
-            | ({"draft_attached": bool(view.attached)} if lane is Lane.SPECULATIVE else {})
+            | ({"draft_attached": bool(view.attached)} if lane.drafts else {})
             for lane, view in views.items()
         }
         status = "ok" if healthy else "starting"
@@ -194,6 +198,7 @@ class Ingress:
             k_max=self._spec.k_max,
             keys=bool(self._keys),
             open_paths=self._spec.open_paths,
+            lanes=self._named,
         )
         return JSONResponse(described)
 

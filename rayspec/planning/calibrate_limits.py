@@ -9,6 +9,8 @@ from typing import Final
 
 from rayspec.config import AppConfig, TargetSpec, derive
 from rayspec.config.drafts import ModelDraftConfig
+from rayspec.errors import ConfigError
+from rayspec.planning.calibration import WITHOUT_ALTERNATIVE
 from rayspec.routing.types import Lane
 
 __all__ = ["LaneLimits", "Limits", "limits_of"]
@@ -42,6 +44,8 @@ class Limits:
 
 def limits_of(config: AppConfig, *, has_gpu: bool) -> Limits:
     """Return the limits of the application that `config` describes."""
+    if config.alternative is not None:
+        raise ConfigError("alternative", config.alternative.draft.method, WITHOUT_ALTERNATIVE)
     spec = derive(config, has_gpu=has_gpu)
     draft_gpus = spec.draft.num_gpus * spec.draft.replicas if spec.draft else 0.0
     lanes = {

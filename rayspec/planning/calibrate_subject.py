@@ -9,6 +9,7 @@ from typing import Final
 from rayspec.errors import ConfigError
 from rayspec.planning.calibrate_client import Client, most_drafts, sample_sum
 from rayspec.planning.calibrate_prompts import Prompt, TokenPool
+from rayspec.planning.calibration import CALIBRATED, WITHOUT_ALTERNATIVE
 from rayspec.routing.types import Lane
 
 __all__ = ["Subject", "meet"]
@@ -38,7 +39,9 @@ class Subject:
 async def meet(client: Client, prompts: Sequence[Prompt]) -> Subject:
     """Ask the application what it is; ConfigError if it cannot be calibrated as it is."""
     health = await client.lanes()
-    lanes = tuple(lane for lane in Lane if health.get(lane, {}).get("replicas"))
+    if Lane.ALTERNATIVE in health:
+        raise ConfigError("alternative", client.url, WITHOUT_ALTERNATIVE)
+    lanes = tuple(lane for lane in CALIBRATED if health.get(lane, {}).get("replicas"))
     if not lanes:
         raise ConfigError("url", client.url, "no lane is ready yet; try again later")
     for lane in lanes:

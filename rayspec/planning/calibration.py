@@ -14,9 +14,25 @@ from rayspec.routing.curves import ClassPrior, Measured
 from rayspec.routing.traffic import Lengths
 from rayspec.routing.types import Lane
 
-__all__ = ["FORMAT", "Calibration", "ClassProfile", "LaneProfile", "PrefillFit", "Step"]
+__all__ = [
+    "CALIBRATED",
+    "FORMAT",
+    "WITHOUT_ALTERNATIVE",
+    "Calibration",
+    "ClassProfile",
+    "LaneProfile",
+    "PrefillFit",
+    "Step",
+]
 
 FORMAT: Final = 1
+CALIBRATED: Final = (Lane.SPECULATIVE, Lane.PLAIN)
+"""The lanes that a calibration, and what plans with one, is about."""
+WITHOUT_ALTERNATIVE: Final = (
+    "leave this lane out to calibrate: a calibration is of the speculative and the plain lane, and "
+    "an alternative one learns its step times while it serves"
+)
+"""What to do about the lane that a calibration does not know."""
 
 Positive = Annotated[float, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -123,6 +139,8 @@ class Calibration(_Part):
     def _check(self) -> Self:
         if any(k < 0 for k in self.k_tiers):
             raise ValueError("k_tiers: draft lengths are not negative")
+        if unknown := self.lanes.keys() - set(CALIBRATED):
+            raise ValueError(f"lanes.{min(unknown)}: {WITHOUT_ALTERNATIVE}")
         return self
 
     @classmethod

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from rayspec.planning.calibration import CALIBRATED
 from rayspec.planning.engine_model import Engine
 from rayspec.planning.traces import Floats, Ints
 from rayspec.planning.workload import Workload
@@ -27,7 +28,7 @@ class Fleet:
         self.index = {id(engine): index for index, engine in enumerate(engines)}
         self.lanes: Mapping[Lane, list[Engine]] = {
             lane: [engine for engine in engines if engine.lane is lane]
-            for lane in Lane
+            for lane in CALIBRATED
             if any(engine.lane is lane for engine in engines)
         }
 

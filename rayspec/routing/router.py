@@ -108,6 +108,8 @@ class Router:
         None when every lane was asked already that `wish` allows: with drafts, or without.
         """
         refused = ticket.decision
+        if wish not in (Speculation.AUTO, _HAS[refused.lane.drafts]):
+            return None
         tried = (*ticket.refused, refused.lane)
         left = [
             lane

@@ -75,11 +75,12 @@ def of_decision(decision: Decision, loads: Mapping[Lane, int]) -> Attributes:
     for lane, prediction in forecast.lanes.items():
         found[f"rayspec.predicted.{lane}.seconds"] = prediction.total_s
         found[f"rayspec.predicted.{lane}.k"] = prediction.k
-    if forecast.drafting is not None:
-        found["rayspec.believed_acceptance"] = forecast.acceptance
-        found["rayspec.believed_acceptance.prior"] = forecast.assumed
-        if forecast.breakeven is not None:
-            found["rayspec.breakeven_acceptance"] = forecast.breakeven
+    drafting = forecast.drafts_beside(decision.lane)
+    if drafting is not None and drafting.best is not None:
+        found["rayspec.believed_acceptance"] = drafting.acceptance
+        found["rayspec.believed_acceptance.prior"] = drafting.assumed
+        if drafting.breakeven is not None:
+            found["rayspec.breakeven_acceptance"] = drafting.breakeven
     return found
 
 

@@ -50,10 +50,11 @@ class DecisionLog:
 
 
 def _shares(decision: Decision) -> tuple[str, str]:
-    """Return the acceptance that was reckoned with, and the breakeven."""
+    """Return the acceptance that was reckoned with, and the breakeven: the lane's, if it drafts."""
     forecast = decision.forecast
-    if forecast is None or forecast.drafting is None:
+    drafting = None if forecast is None else forecast.drafts_beside(decision.lane)
+    if drafting is None or drafting.best is None:
         return "none", "none"
-    source = "prior" if forecast.assumed else "measured"
-    breakeven = "never" if forecast.breakeven is None else f"{forecast.breakeven:.2f}"
-    return f"{source}:{forecast.acceptance:.2f}", breakeven
+    source = "prior" if drafting.assumed else "measured"
+    breakeven = "never" if drafting.breakeven is None else f"{drafting.breakeven:.2f}"
+    return f"{source}:{drafting.acceptance:.2f}", breakeven

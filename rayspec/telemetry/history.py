@@ -90,14 +90,14 @@ class Told:
 class Kept:
     """All that one replica, or several together, remember; the newest decision comes first.
 
-    `breakeven` is, of the last decision about each class, the acceptance at every position from
-    which speculation paid (None if never), and the one that would yield as many tokens as the
-    decision expected.
+    `breakeven` is, of the last decision about each class and lane with drafts, the acceptance at
+    every position from which they paid (None if never), and the one that would yield as many
+    tokens as the decision expected.
     """
 
     intervals: list[Interval] = field(default_factory=list)
     decisions: list[Told] = field(default_factory=list)
-    breakeven: dict[str, tuple[float | None, float]] = field(default_factory=dict)
+    breakeven: dict[tuple[str, Lane], tuple[float | None, float]] = field(default_factory=dict)
 
 
 _Counts = TypeVar("_Counts", ClassCounts, LaneCounts)
@@ -114,7 +114,7 @@ class History:
         self._intervals: deque[Interval] = deque(maxlen=INTERVALS)
         self._decisions: deque[Told] = deque(maxlen=_DECISIONS)
         self._open: dict[Ticket, Told] = {}
-        self._breakeven: dict[str, tuple[float | None, float]] = {}
+        self._breakeven: dict[tuple[str, Lane], tuple[float | None, float]] = {}
 
     def decided(self, ticket: Ticket, label: str, loads: Mapping[Lane, int]) -> None:
         """Remember a decision about a class named `label`, made at these loads of the lanes.
@@ -139,12 +139,14 @@ class History:
         interval = self._interval()
         interval.lanes.setdefault(decision.lane, LaneCounts()).requests += 1
         interval.classes.setdefault(label, ClassCounts()).requests += 1
-        forecast = decision.forecast
-        if forecast is not None and forecast.drafting is not None:
-            k = forecast.drafting.k
-            tokens = expected_tokens(forecast.believed, k)
-            # The acceptance at which 1 + a + … + a^k is so many tokens.
-            self._breakeven[label] = (forecast.breakeven, breakeven_acceptance(tokens, 1.0, k) or 0)
+        drafting = {} if decision.forecast is None else decision.forecast.drafting
+        for lane, drafts in drafting.items():
+            if drafts.best is not None:
+                k = drafts.best.k
+                tokens = expected_tokens(drafts.believed, k)
+                # The acceptance at which 1 + a + … + a^k is so many tokens.
+                expected = breakeven_acceptance(tokens, 1.0, k) or 0
+                self._breakeven[label, lane] = drafts.breakeven, expected
 
     def finished(self, ticket: Ticket, outcome: Outcome | None) -> None:
         """Remember how a request ended; None if its answer was cut off or another lane takes it."""
@@ -195,7 +197,7 @@ def merge(parts: Iterable[Kept]) -> Kept:
     decisions = sorted(
         (told for part in found for told in part.decisions), key=lambda told: -told.at
     )
-    breakeven: dict[str, tuple[float | None, float]] = {}
+    breakeven: dict[tuple[str, Lane], tuple[float | None, float]] = {}
     for part in found:
         breakeven |= part.breakeven
     newest = sorted(intervals.values(), key=lambda interval: interval.at)[-INTERVALS:]

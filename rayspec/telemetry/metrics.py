@@ -1,9 +1,13 @@
 """The ingress's own metrics.
 
-Label values are bounded: lanes and reasons by code, workload classes by `ClassLabels`.
+Label values are bounded: lanes and reasons by code, workload classes by `ClassLabels`. What is
+about drafts has the lane as a label where more than one lane drafts; elsewhere it goes without
+saying.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 from prometheus_client import (
     CollectorRegistry,
@@ -27,10 +31,12 @@ _NEVER = 2.0  # over every possible acceptance
 
 
 class IngressMetrics:
-    """Counters of one ingress replica, in a registry of their own."""
+    """Counters of one ingress replica, in a registry of their own; `drafting` lanes draft."""
 
-    def __init__(self) -> None:
+    def __init__(self, drafting: Sequence[Lane] = (Lane.SPECULATIVE,)) -> None:
         self.registry = CollectorRegistry()
+        self._several = len(drafting) > 1
+        drafts = ["lane", "workload_class"] if self._several else ["workload_class"]
         self.requests = Counter(
             "rayspec_requests",
             "Requests answered, by the lane that answered.",
@@ -75,13 +81,13 @@ class IngressMetrics:
         self.drafted = Counter(
             "rayspec_drafted_tokens",
             "Draft tokens verified.",
-            ["workload_class"],
+            drafts,
             registry=self.registry,
         )
         self.accepted = Counter(
             "rayspec_accepted_tokens",
             "Draft tokens accepted.",
-            ["workload_class"],
+            drafts,
             registry=self.registry,
         )
         self.refused_by_key = Counter(
@@ -93,27 +99,27 @@ class IngressMetrics:
         self.steps = Counter(
             "rayspec_verified_steps",
             "Steps that verified drafts.",
-            ["workload_class"],
+            drafts,
             registry=self.registry,
         )
         self.accepted_at = Counter(
             "rayspec_class_position_accepted_tokens",
             "Draft tokens accepted, by position in the draft; divided by the class's verified "
             "steps, the chance that a draft is accepted up to there.",
-            ["workload_class", "position"],
+            [*drafts, "position"],
             registry=self.registry,
         )
         self.tokens_per_step = Histogram(
             "rayspec_tokens_per_step",
             "Tokens that a step with drafts gave, in the mean of a request.",
-            ["workload_class"],
+            drafts,
             buckets=_TOKENS_PER_STEP_BUCKETS,
             registry=self.registry,
         )
         self.draft_lengths = Counter(
             "rayspec_draft_lengths",
             "Routing decisions for the speculative lane, by the draft length that was chosen.",
-            ["workload_class", "k"],
+            [*drafts, "k"],
             registry=self.registry,
         )
         self.unfinished = Counter(
@@ -158,43 +164,48 @@ class IngressMetrics:
             "rayspec_breakeven_acceptance",
             "Acceptance from which speculation paid at the load of the class's last request; 2 if "
             "none would have.",
-            ["workload_class"],
+            drafts,
             registry=self.registry,
         )
         self.believed = Gauge(
             "rayspec_believed_acceptance",
             "Acceptance at the first position that the class's last decision reckoned with.",
-            ["workload_class"],
+            drafts,
             registry=self.registry,
         )
 
     def decided(self, decision: Decision, label: str) -> None:
         """Count a decision; `label` is the class's bounded name."""
         self.decisions.labels(decision.lane, label, decision.rule).inc()
-        if decision.lane is Lane.SPECULATIVE:
+        if decision.lane.drafts:
             k = "default" if decision.k is None else str(decision.k)
-            self.draft_lengths.labels(label, k).inc()
+            self.draft_lengths.labels(*self._drafts(decision.lane, label), k).inc()
         if decision.rule == Rule.EXPLORE:
             self.explorations.labels(decision.lane, label).inc()
-        forecast = decision.forecast
-        if forecast is not None and forecast.drafting is not None:
-            breakeven = forecast.breakeven
-            self.breakeven.labels(label).set(_NEVER if breakeven is None else breakeven)
-            self.believed.labels(label).set(forecast.acceptance)
+        drafting = {} if decision.forecast is None else decision.forecast.drafting
+        for lane, drafts in drafting.items():
+            if drafts.best is not None:
+                labels = self._drafts(lane, label)
+                breakeven = drafts.breakeven
+                self.breakeven.labels(*labels).set(_NEVER if breakeven is None else breakeven)
+                self.believed.labels(*labels).set(drafts.acceptance)
 
     def generated(self, lane: Lane, label: str, generation: Generation) -> None:
         """Count what a finished request generated, and what drafts did for it."""
         self.output_tokens.labels(lane, label).inc(generation.output_tokens)
-        self.drafted.labels(label).inc(generation.drafted)
-        self.accepted.labels(label).inc(generation.accepted)
-        self.steps.labels(label).inc(generation.steps)
+        if self._several and not lane.drafts:
+            return
+        labels = self._drafts(lane, label)
+        self.drafted.labels(*labels).inc(generation.drafted)
+        self.accepted.labels(*labels).inc(generation.accepted)
+        self.steps.labels(*labels).inc(generation.steps)
         # Steps that accepted j tokens accepted those at positions 0 to j-1.
         reached = generation.steps
         for position, stopped in enumerate(generation.by_accepted[:-1]):
             reached -= stopped
-            self.accepted_at.labels(label, str(position)).inc(reached)
+            self.accepted_at.labels(*labels, str(position)).inc(reached)
         if generation.tokens_per_step is not None:
-            self.tokens_per_step.labels(label).observe(generation.tokens_per_step)
+            self.tokens_per_step.labels(*labels).observe(generation.tokens_per_step)
 
     def measured(self, decision: Decision, label: str, seconds: float) -> None:
         """Compare a finished request with what was predicted of it."""
@@ -204,6 +215,10 @@ class IngressMetrics:
         self.predicted_latency.labels(decision.lane, label).observe(prediction.total_s)
         self.measured_latency.labels(decision.lane, label).observe(seconds)
         self.prediction_ratio.labels(decision.lane).observe(seconds / prediction.total_s)
+
+    def _drafts(self, lane: Lane, label: str) -> tuple[str, ...]:
+        """Return the labels of what is about drafts."""
+        return (lane, label) if self._several else (label,)
 
     def text(self) -> str:
         """Return the Prometheus text format."""

@@ -19,6 +19,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
+from rayspec.audit.prompts import COMPARED
 from rayspec.routing.types import Lane
 
 __all__ = ["TwoLanes"]
@@ -48,8 +49,8 @@ class TwoLanes:
     greed: float = 0.0
     drafting: bool = True
     attached: bool = True
-    replicas: dict[str, int] = field(default_factory=lambda: dict.fromkeys(Lane, 1))
-    answers_in: dict[str, str] = field(default_factory=lambda: {lane: lane for lane in Lane})
+    replicas: dict[str, int] = field(default_factory=lambda: dict.fromkeys(COMPARED, 1))
+    answers_in: dict[str, str] = field(default_factory=lambda: {lane: lane for lane in COMPARED})
     full: int = 0
     seeds: set[int] = field(default_factory=set)
     url: str = ""

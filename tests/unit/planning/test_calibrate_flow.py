@@ -19,12 +19,12 @@ from rayspec.planning.calibrate_client import Client, sample_sum
 from rayspec.planning.calibrate_limits import LaneLimits, Limits
 from rayspec.planning.calibrate_measure import Effort
 from rayspec.planning.calibrate_prompts import Prompt
-from rayspec.planning.calibration import Calibration
+from rayspec.planning.calibration import CALIBRATED, Calibration
 from rayspec.routing.types import Lane
 
 URL = "http://app"
 SEATS = 4
-LIMITS = Limits({lane: LaneLimits(SEATS, 512, 1) for lane in Lane}, "ngram", known=True)
+LIMITS = Limits({lane: LaneLimits(SEATS, 512, 1) for lane in CALIBRATED}, "ngram", known=True)
 
 
 class Body(httpx.AsyncByteStream):
@@ -111,7 +111,7 @@ class Application(httpx.AsyncBaseTransport):
             f"vllm:spec_decode_num_draft_tokens_total {self.drafted}.0",
             "rayspec_draft_server_draft_p50_us 250.0",
         ]
-        for lane in Lane:
+        for lane in CALIBRATED:
             for part in ("sum", "count"):
                 value = self.first_tokens[lane] * (0.001 if part == "sum" else 1.0)
                 name = f"vllm:time_to_first_token_seconds_{part}"

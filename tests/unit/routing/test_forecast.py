@@ -118,9 +118,10 @@ def test_without_acceptance_nothing_is_drafted() -> None:
     found = forecast(views(), CURVES, LENGTHS, (0.0,), tiers=TIERS)
 
     assert found.lanes[S].k == 0
-    assert found.drafting[S].best is not None
-    assert found.drafting[S].best.k == 2
-    assert found.drafting[S].best.total_s > found.lanes[S].total_s
+    drafted = found.drafting[S].best
+    assert drafted is not None
+    assert drafted.k == 2
+    assert drafted.total_s > found.lanes[S].total_s
 
 
 def test_k_shrinks_when_verification_costs() -> None:

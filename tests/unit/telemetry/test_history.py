@@ -66,7 +66,7 @@ def test_breakeven_is_compared_with_what_yields_as_many_tokens() -> None:
     """A draft that seldom has a token, but then good ones, yields more than its first position."""
     history = History(Clock(1000.0))
     history.decided(ticket(), "chat", {})
-    breakeven, expected = history.kept().breakeven["chat"]
+    breakeven, expected = history.kept().breakeven["chat", S]
     assert breakeven == 0.3
     tokens = expected_tokens((0.5, 0.9, 0.9, 0.9), 4)
     assert abs(expected_tokens(expected, 4) - tokens) < 1e-6

@@ -12,7 +12,7 @@ from rich.text import Text
 
 __all__ = ["fitting", "render", "trouble"]
 
-_LANES = {"speculative": "blue", "plain": "yellow"}
+_LANES = {"speculative": "blue", "alternative": "magenta", "plain": "yellow"}
 _WINDOW = 6  # intervals: a minute
 _BAR = 20
 _MOST_CLASSES = 8
@@ -26,7 +26,7 @@ State = Mapping[str, Any]
 def fitting(state: State, height: int) -> int:
     """Return how many decisions a terminal of `height` rows has room for."""
     shown = len(state["classes"][:_MOST_CLASSES]) + len(state["links"]) + _lines(state)
-    return max(height - _FIXED_ROWS - shown, 0)
+    return max(height - _FIXED_ROWS - shown - ("alternative" in state["lanes"]), 0)
 
 
 def render(state: State, decisions: int) -> RenderableType:
@@ -57,11 +57,12 @@ def _title(state: State) -> Text:
     drafted, accepted = (_total(state, name) for name in ("drafted", "accepted"))
     ended = {lane: sum(lanes[lane]["requests"][-_WINDOW - 1 : -1]) for lane in lanes}
     requests, minutes = sum(ended.values()), _minutes(state)
+    drafted_for = requests - ended["plain"]
     tokens = sum(sum(lane["tokens"][-_WINDOW - 1 : -1]) for lane in lanes.values())
     said = [
         f"{requests / minutes:.1f} requests/min" if minutes else "no figures yet",
         f"{tokens / minutes / 60:.1f} tokens/s" if minutes else "",
-        f"{_percent(ended['speculative'] / requests)} speculative" if requests else "",
+        f"{_percent(drafted_for / requests)} {_drafting(state)}" if requests else "",
         f"{_percent(accepted / drafted)} accepted" if drafted else "",
     ]
     told = "   ".join(filter(None, said))
@@ -73,6 +74,8 @@ def _lanes(state: State) -> Table:
     table.columns[1].justify = "left"
     for name, style in _LANES.items():
         lane = state["lanes"].get(name)
+        if lane is None and name == "alternative":
+            continue
         if lane is None:
             table.add_row(Text(name, style=style), Text("no such lane", style="dim"))
             continue
@@ -96,10 +99,11 @@ def _lanes(state: State) -> Table:
 
 
 def _links(state: State) -> Text:
-    if "speculative" not in state["lanes"]:
+    if not {"speculative", "alternative"} & set(state["lanes"]):
         return Text("draft: none, without a speculative lane", style="dim")
     if not state["links"]:
-        return Text("draft: no engine of the speculative lane answers", style="bold red")
+        told = f"draft: no engine of the {_drafting(state)} lane answers"
+        return Text(told, style="bold red")
     lines = []
     for link in state["links"]:
         for shard in link["shards"]:
@@ -128,6 +132,13 @@ def _links(state: State) -> Text:
     return Text("\n").join(lines)
 
 
+def _drafting(state: State) -> str:
+    """Return how lanes that draft are called."""
+    if "alternative" not in state["lanes"]:
+        return "speculative"
+    return "speculative or alternative" if "speculative" in state["lanes"] else "alternative"
+
+
 def _trial(state: State) -> list[Text]:
     """Return how a new version of the draft stands, if one is tried."""
     if (trial := state.get("trial")) is None:
@@ -152,12 +163,13 @@ def _classes(state: State, classes: Sequence[State]) -> RenderableType:
     table = _table(
         "class", "requests", "accepted", "interval", "offered", "counts as", "breakeven", "pays"
     )
+    several = {"speculative", "alternative"} <= set(state["lanes"])
     for each in classes:
         known, breakeven = each["predicted"], each["breakeven"]
         pays = known and breakeven is not None and each["expected"] >= breakeven
         measured = each["acceptance"] is not None
         table.add_row(
-            each["name"],
+            f"{each['name']} {each['lane']}" if several else each["name"],
             str(sum(state["history"]["classes"][each["name"]]["requests"])),
             _percent(each["acceptance"]),
             f"{_percent(each['low'])}…{_percent(each['high'])}" if measured else "–",

@@ -19,9 +19,15 @@ from load_tests.validate_simulation import (
     trace_of,
 )
 from load_tests.validation_plot import METRICS, PERCENTILES, draw
-from rayspec.planning.calibration import Calibration, ClassProfile, LaneProfile, PrefillFit, Step
+from rayspec.planning.calibration import (
+    CALIBRATED,
+    Calibration,
+    ClassProfile,
+    LaneProfile,
+    PrefillFit,
+    Step,
+)
 from rayspec.planning.scenarios import ALWAYS, NONE, ROUTED, scenarios
-from rayspec.routing.types import Lane
 
 STEP_S, BASE_S, PER_TOKEN_S, OUTSIDE_S = 0.05, 0.04, 0.001, 0.02
 
@@ -37,7 +43,7 @@ def calibration() -> Calibration:
         created="2026-01-01T00:00:00+00:00",
         model="tiny",
         k_tiers=[0, 4],
-        lanes=dict.fromkeys(Lane, lane),
+        lanes=dict.fromkeys(CALIBRATED, lane),
         classes={"code": ClassProfile(acceptance=[1.0]), "chat": ClassProfile(acceptance=[0.0])},
     )
 

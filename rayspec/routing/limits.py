@@ -34,7 +34,7 @@ class Limits:
     forecast: Forecast
     permitted: Collection[Lane]
 
-    def closed(self, lane: Lane, *, explored: bool) -> tuple[Rule, str] | None:
+    def closed(self, lane: Lane, *, explored: bool = False) -> tuple[Rule, str] | None:
         """Return what keeps the request out of `lane`, None if nothing does.
 
         A lane under its floor may be `explored`: then that is the rule which sends a request there.

@@ -151,28 +151,27 @@ def _choose(now: _Situation) -> _Choice:
 def _among(now: _Situation, permitted: Sequence[Lane]) -> _Choice:
     """Choose one of several lanes: of those that no limit closes, by what was measured."""
     limits = Limits(now.request, now.lanes, now.acceptance, now.spec, now.forecast, permitted)
-    turn = _floor_to_explore(now, limits, permitted)
     remaining = list(permitted)
     closed: dict[Lane, Rule] = {}
     rule, detail = Rule.ONLY_LANE, ""
     for lane in _drafting(permitted):
-        found = limits.closed(lane, explored=lane is turn)
-        if found is None or len(remaining) == 1:  # one of them has to take it
-            continue
-        rule, detail = found
-        if rule is Rule.EXPLORE:
-            return lane, rule, detail
-        closed[lane] = rule
-        remaining.remove(lane)
+        found = limits.closed(lane)
+        if found is not None and len(remaining) > 1:  # one of them has to take it
+            rule, detail = found
+            closed[lane] = rule
+            remaining.remove(lane)
+    floored = [lane for lane, why in closed.items() if why is Rule.ACCEPTANCE]
     if len(remaining) == 1:
+        if (explored := _floor_to_explore(now, floored)) is not None:
+            rule, detail = limits.closed(explored, explored=True) or (rule, detail)
+            return (explored if rule is Rule.EXPLORE else remaining[0]), rule, detail
         return remaining[0], rule, detail
     known = [lane for lane in remaining if lane in now.forecast.lanes]
     if len(known) < 2:
         return _unmeasured(now, limits, remaining)
     if (unknown := _unknown_to_explore(now, remaining, known)) is not None:
         return unknown, Rule.EXPLORE, f"the {unknown} lane is not measured yet"
-    explorable = [lane for lane, why in closed.items() if why is Rule.ACCEPTANCE]
-    return _faster(now, known, [each for each in explorable if not limits.full(each)])
+    return _faster(now, known, [lane for lane in floored if not limits.full(lane)])
 
 
 def _faster(now: _Situation, lanes: Sequence[Lane], explorable: Sequence[Lane]) -> _Choice:
@@ -227,10 +226,9 @@ def _unknown_to_explore(
     return unknown[floor(turns * _UNMEASURED_SHARE) % len(unknown)]
 
 
-def _floor_to_explore(now: _Situation, limits: Limits, lanes: Sequence[Lane]) -> Lane | None:
+def _floor_to_explore(now: _Situation, floored: Sequence[Lane]) -> Lane | None:
     """Return one of the lanes under their floor, in turns, if it is time to explore it."""
     met, share = now.history.floored, now.spec.exploration_share
-    floored = [lane for lane in _drafting(lanes) if limits.floored(lane) is not None]
     if not floored or not explores(met, share):
         return None
     return floored[floor(met * share) % len(floored)]

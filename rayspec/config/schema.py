@@ -174,10 +174,10 @@ class AppConfig(Section):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.speculative is None and self.plain is None:
-            raise ValueError("plain: configure 'plain', 'speculative' or both")
         if self.alternative is not None and self.speculative is None and self.plain is None:
             raise ValueError("alternative: call it 'speculative', or add 'speculative' or 'plain'")
+        if self.speculative is None and self.plain is None:
+            raise ValueError("plain: configure 'plain', 'speculative' or both")
         own = self.speculative is not None and self.speculative.draft is not None
         if self.speculative is not None and self.draft is None and not own:
             raise ValueError("draft: the speculative lane needs one, such as {kind: ngram}")

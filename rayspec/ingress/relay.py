@@ -225,7 +225,7 @@ class Relay:
         journey.current().spilling()
         wish = view.speculation if full else Speculation.AUTO
         moved = None
-        if view.lane is None or not full:
+        if not (full and view.lane is lane):
             moved = self._router.spill(ticket, cause, wish)
         if moved is not None:
             self._metrics.spills.labels(lane, cause).inc()

@@ -37,6 +37,20 @@ def test_both_lanes_share_one_draft_and_the_machine() -> None:
     assert [(share.index, share.total) for share in shares] == [(0, 3), (1, 3)]
 
 
+def test_three_lanes_are_three_deployments() -> None:
+    own = {"draft": {"method": "ngram"}}
+    _, lanes, drafts = parts(SPECULATIVE | PLAIN | {"alternative": own})
+
+    assert [(lane, d.name, d.func_or_class.__name__) for lane, d in lanes.items()] == [
+        (Lane.SPECULATIVE, "SpeculativeTarget", "SpeculativeTarget"),
+        (Lane.ALTERNATIVE, "AlternativeTarget", "OwnDraftTarget"),
+        (Lane.PLAIN, "PlainTarget", "PlainTarget"),
+    ]
+    assert [draft.name for draft in drafts] == ["Draft"]
+    shares = [d.init_args[1] for d in lanes.values()]
+    assert [(share.index, share.total) for share in shares] == [(0, 4), (1, 4), (2, 4)]
+
+
 def test_a_new_draft_is_bound_to_the_ingress_alone() -> None:
     old = {"kind": "model", "model": "old"}
     new = {**old, "candidate": {"model": "new"}}

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from rayspec.cli.main import app
 from rayspec.cli.top import NotShown
 from rayspec.cli.top_view import fitting, render, trouble
-from tests.unit.ingress.test_overview import Bench, P
+from tests.unit.ingress.test_overview import A, Bench, P, S
 
 
 async def serving() -> dict[str, Any]:
@@ -148,3 +148,17 @@ def test_once_fails_with_one_line(status: int, answer: bytes, why: str) -> None:
     assert isinstance(done.exception, NotShown)
     assert why in str(done.exception)
     assert "\n" not in str(done.exception)
+
+
+async def test_three_lanes() -> None:
+    bench = Bench(lanes=(S, A, P))
+    bench.measure()
+    bench.serve()
+    state = await bench.state()
+    shown = text(render(state, 5))
+    assert shown.index("speculative  ") < shown.index("alternative  ") < shown.index("plain  ")
+    assert "chat speculative" in shown
+    assert "chat alternative" in shown
+    assert "speculative or alternative" in shown or "no figures yet" in shown
+    assert "draft: ngram in the engine" in shown
+    assert fitting(state, 50) == fitting({**state, "lanes": {}}, 50) - 1

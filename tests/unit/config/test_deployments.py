@@ -16,7 +16,7 @@ ON_GPUS = [file for file in FILES if file.name.startswith("gpu-")]
 
 
 def lanes(app: AppSpec) -> list[TargetSpec]:
-    return [lane for lane in (app.speculative, app.plain) if lane is not None]
+    return list(app.targets)
 
 
 def named(file: Path) -> str:

@@ -11,9 +11,10 @@ from rayspec.routing.types import RequestView
 from rayspec.telemetry.history import History
 from tests.support.clock import Clock
 
-S, P = Lane.SPECULATIVE, Lane.PLAIN
+S, A, P = Lane.SPECULATIVE, Lane.ALTERNATIVE, Lane.PLAIN
 LINK: dict[str, Any] = {
     "replica": "1",
+    "lane": "speculative",
     "attached": True,
     "k": None,
     "disabled_reason": None,
@@ -41,12 +42,14 @@ class Bench:
     """An overview over scripted deployments, with a router that knows both lanes' steps."""
 
     def __init__(self, *, lanes: tuple[Lane, ...] = (S, P), links: int = 1, ingresses: int = 1):
-        self.router = Router(PolicySpec(k_tiers=(0, 4)), lanes, lambda: 0.0)
+        spec = PolicySpec(k_tiers=(0, 4), alternative_k_tiers=(0, 8))
+        self.router = Router(spec, lanes, lambda: 0.0)
         self.clock = Clock(1000.0)
         self.histories = [History(self.clock) for _ in range(ingresses)]
         self.speculative = Deployment(*[lambda: LINK] * links)
         self.ingresses = Deployment(*(history.kept for history in self.histories))
-        deployments = {S: self.speculative, P: Deployment()}
+        own = LINK | {"lane": "alternative", "method": "ngram", "drafted_per_pos": [4]}
+        deployments = {S: self.speculative, A: Deployment(lambda: own), P: Deployment()}
         self.overview = Overview(
             "m",
             self.router,
@@ -57,10 +60,11 @@ class Bench:
 
     def measure(self) -> None:
         for lane in self.router.ledger.lanes:
-            points = tuple(StepPoint(1, k, 100, 0.01) for k in ((0, 4) if lane is S else (0,)))
+            tiers = self.router.spec.tiers(lane) or (0,)
+            points = tuple(StepPoint(1, k, 100, 0.01) for k in tiers)
             profile = EngineProfile(points, PrefillTimes(0.001, 0.00001), 16, 2048)
             self.router.observe(
-                EngineSnapshot(lane, "1", 1.0, 2, 1, 0.25, lane is S, profile=profile)
+                EngineSnapshot(lane, "1", 1.0, 2, 1, 0.25, lane.drafts, profile=profile)
             )
 
     def serve(self, name: str = "chat", replica: int = 0) -> None:
@@ -148,3 +152,21 @@ async def test_many_watchers_ask_once() -> None:
         await bench.overview.state()
     assert bench.ingresses.asked == ["remembered"]
     assert bench.speculative.asked == ["links"]
+
+
+async def test_each_lane_that_drafts_is_told_by_class() -> None:
+    bench = Bench(lanes=(S, A, P))
+    bench.measure()
+    bench.serve()
+    state = await bench.state()
+    assert list(state["lanes"]) == list(state["history"]["lanes"]) == list(Lane)
+    assert [link["lane"] for link in state["links"]] == ["speculative", "alternative"]
+    rows = {each["lane"]: each for each in state["classes"]}
+    assert list(rows) == ["speculative", "alternative"]
+    assert all(each["name"] == "chat" and each["predicted"] for each in rows.values())
+    drafted = state["decisions"][0]["lane"]
+    assert [lane for lane in rows if rows[lane]["acceptance"] is not None] == [drafted]
+    lines = state["crossover"][0]
+    assert lines["lanes"].keys() == set(Lane)
+    assert lines["lanes"]["alternative"]["k"][0] == 8
+    assert {each["lane"] for each in lines["sooner"]} <= set(Lane)

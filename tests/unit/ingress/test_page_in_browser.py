@@ -121,6 +121,37 @@ def test_an_engine_that_drafts_itself(browser: Browser) -> None:
         expect(page.locator("#tiles")).to_contain_text("attached")
 
 
+def test_three_lanes(browser: Browser) -> None:
+    bench = Bench(lanes=(Lane.SPECULATIVE, Lane.ALTERNATIVE, Lane.PLAIN))
+    bench.measure()
+    for _ in range(3):
+        bench.serve()
+        bench.clock.now += 10
+    state = document(bench)
+    shard = {"state": "ready", "live": 1, "link": {"sent": 9, "received": 9}}
+    state["links"][0] |= {"shards": [shard], "drafted_per_pos": [8], "accepted_per_pos": [2]}
+    state["links"][1] |= {"drafted_per_pos": [4, 2], "accepted_per_pos": [3, 1]}
+    complaints: list[str] = []
+    with looking(browser, complaints=complaints) as page:
+        show(page, saying(state))
+        expect(page.locator("#lane-alternative h2")).to_have_text("Alternative lane")
+        expect(page.locator("#link h2")).to_have_text("Draft link, draft in the engine")
+        expect(page.locator("#link")).to_contain_text("speculative, accepted by position: 25 %")
+        told = "alternative, accepted by position: 75 % · 50 %"
+        expect(page.locator("#link")).to_contain_text(told)
+        expect(page.locator("#crossover-said")).to_contain_text("alternative, now at 3")
+        expect(page.locator("#load-legend")).to_contain_text("alternative")
+        expect(page.locator("#classes tbody tr")).to_have_count(2)
+        expect(page.locator("#classes")).to_contain_text("chat alternative")
+        keep(page, "three-lanes")
+        # Where there are two, the third is not seen.
+        show(page, saying(busy()))
+        expect(page.locator("#lane-plain h2")).to_have_text("Plain lane")
+        expect(page.locator("#lane-alternative")).to_be_hidden()
+        expect(page.locator("#classes")).not_to_contain_text("speculative")
+    assert complaints == []
+
+
 def test_a_new_draft_is_seen_with_what_it_gains(browser: Browser) -> None:
     state = busy()
     found = {"gain": 0.5, "low": -0.25, "high": 1.25, "base": 2.0}

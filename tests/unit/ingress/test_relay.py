@@ -30,7 +30,7 @@ from rayspec.routing.types import Speculation
 from rayspec.telemetry.cancelled import DISCONNECTED
 from rayspec.telemetry.metrics import IngressMetrics
 
-S, P = Lane.SPECULATIVE, Lane.PLAIN
+S, A, P = Lane.SPECULATIVE, Lane.ALTERNATIVE, Lane.PLAIN
 CHAT = RequestView("chat")
 JSON = (("content-type", "application/json"), ("content-length", "5"))
 SSE = (("content-type", "text/event-stream; charset=utf-8"),)
@@ -80,7 +80,8 @@ class Bench:
         **scripts: list[Script],
     ) -> None:
         self.lanes = {Lane(name): ScriptedLane(*lane) for name, lane in scripts.items()}
-        self.router = Router(PolicySpec(k_tiers=(0, 4)), tuple(self.lanes), lambda: 0.0)
+        spec = PolicySpec(k_tiers=(0, 4), alternative_k_tiers=(0, 8))
+        self.router = Router(spec, tuple(self.lanes), lambda: 0.0)
         self.metrics = IngressMetrics()
         self.relay = Relay(
             self.lanes,
@@ -367,3 +368,42 @@ async def test_the_lane_is_told_the_decided_k() -> None:
 
     assert bench.lanes[S].calls[0].body == b"k=3"
     assert bench.lanes[P].calls[0].body == b"k=None"
+
+
+@pytest.mark.parametrize(
+    ("view", "asked"),
+    [
+        (CHAT, [S, A, P]),
+        (RequestView("chat", Speculation.ON), [S, A]),
+        (RequestView("chat", Speculation.OFF), [P]),
+        (RequestView("chat", lane=A), [A]),
+    ],
+)
+async def test_full_lanes_are_left_one_after_the_other_as_the_wish_allows(
+    view: RequestView, asked: list[Lane]
+) -> None:
+    full: Script = [LaneFull("full")]
+    bench = Bench(speculative=[full], alternative=[full], plain=[full])
+    with pytest.raises(Overloaded):
+        await bench.ask(view)
+    spilled = [
+        bench.metrics.registry.get_sample_value(
+            "rayspec_spills_total", {"from_lane": lane, "cause": "full"}
+        )
+        for lane in (S, A, P)
+    ]
+    assert [lane for lane, count in zip((S, A, P), spilled, strict=True) if count] == asked[:-1]
+    bench.check_empty()
+
+
+async def test_the_last_lane_answers_what_two_others_did_not() -> None:
+    bench = Bench(
+        speculative=[[LaneDown("gone")]],
+        alternative=[[LaneFull("full")]],
+        plain=[answer(P, b"hello")],
+    )
+    response = await bench.ask(RequestView("chat", lane=S))
+    assert await read(response) == b"hello"
+    assert response.headers["x-rayspec-lane"] == "plain"
+    assert response.headers["x-rayspec-reason"] == "spill alternative lane full"
+    bench.check_empty()

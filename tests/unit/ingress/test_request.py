@@ -216,3 +216,37 @@ def test_what_json_can_carry_survives_encoding() -> None:
         "prompt": "😀 \ud800 \0",
         "x": float("inf"),
     }
+
+
+LANES = tuple(Lane)
+
+
+@pytest.mark.parametrize(
+    ("headers", "own", "lane"),
+    [
+        ({}, {}, None),
+        ({}, {"lane": "alternative"}, Lane.ALTERNATIVE),
+        ({"X-Rayspec-Lane": "plain"}, {"lane": "alternative"}, Lane.PLAIN),
+        ({"x-rayspec-lane": "speculative"}, {"k": 2}, Lane.SPECULATIVE),
+    ],
+)
+def test_a_lane_is_asked_for_by_name(
+    headers: dict[str, str], own: dict[str, Any], lane: Lane | None
+) -> None:
+    assert parse(chat("hi", rayspec=own), headers, lanes=LANES).view.lane is lane
+
+
+@pytest.mark.parametrize("value", ["other", 1, ["plain"], {}])
+def test_a_lane_that_is_not_there_is_refused(value: Any) -> None:
+    with pytest.raises(BadRequest, match="must be one of speculative, alternative, plain"):
+        parse(chat("hi", rayspec={"lane": value}), lanes=LANES)
+    with pytest.raises(BadRequest, match="x-rayspec-lane must be one of speculative, alternative"):
+        parse(chat("hi"), {"x-rayspec-lane": "plain"}, lanes=LANES[:2])
+
+
+def test_where_one_lane_drafts_none_is_asked_for_by_name() -> None:
+    assert parse(chat("hi"), {"x-rayspec-lane": "anything"}).view.lane is None
+    with pytest.raises(BadRequest, match="unknown: rayspec has speculation and k"):
+        parse(chat("hi", rayspec={"lane": "plain"}))
+    with pytest.raises(BadRequest, match="unknown: rayspec has speculation, k and lane"):
+        parse(chat("hi", rayspec={"lanes": "plain"}), lanes=LANES)

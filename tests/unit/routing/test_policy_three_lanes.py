@@ -298,8 +298,9 @@ def turns(predicted: Forecast, spec: PolicySpec, **known: object) -> list[Decisi
 
 @pytest.mark.parametrize("best", ["speculative", "alternative", "plain"])
 def test_the_other_lanes_are_explored_in_turn_with_one_share(best: str) -> None:
-    seconds = {"speculative": 1.1, "alternative": 1.1, "plain": 1.1} | {best: 1.0}
-    made = turns(forecast(**seconds), replace(SPEC, exploration_share=0.04))
+    s, a, p = (1.0 if best == lane else 1.1 for lane in Lane)
+    predicted = forecast(speculative=s, alternative=a, plain=p)
+    made = turns(predicted, replace(SPEC, exploration_share=0.04))
     explored = Counter(each.lane for each in made if each.rule == Rule.EXPLORE)
     assert explored == dict.fromkeys(Lane(best).others(Lane), 20)
     assert {each.lane for each in made if each.rule != Rule.EXPLORE} == {Lane(best)}
@@ -414,8 +415,9 @@ def situations(
         low, mean, high = sorted(draw(st.tuples(shares, shares, shares)))
         found[lane] = AcceptanceEstimate("chat", mean, low, high, draw(st.floats(0, 1e6)))
     known = draw(st.sets(st.sampled_from(sorted(present))))
-    seconds = {str(lane): draw(times) if lane in known else None for lane in Lane}
-    predicted = forecast(**seconds, k=draw(st.sampled_from([0, 4])))  # type: ignore[arg-type]
+    s, a, p = (draw(times) if lane in known else None for lane in Lane)
+    k = draw(st.sampled_from([0, 4]))
+    predicted = forecast(speculative=s, alternative=a, plain=p, k=k)
     return views, found, predicted
 
 

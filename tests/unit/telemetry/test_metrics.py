@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 from rayspec.engine.messages import Generation
-from rayspec.routing import Decision, Lane
+from rayspec.routing import Decision, Forecast, Lane
+from rayspec.routing.cost_model import Prediction
+from rayspec.routing.types import Drafting
 from rayspec.telemetry.metrics import IngressMetrics
 
 
@@ -44,3 +46,29 @@ def test_draft_lengths_are_those_of_the_speculative_lane() -> None:
     lengths = metrics.draft_lengths.collect()
     counted = {s.labels["k"]: s.value for f in lengths for s in f.samples if "_total" in s.name}
     assert counted == {"4": 1, "default": 1}
+
+
+def test_where_two_lanes_draft_each_has_its_own_figures() -> None:
+    metrics = IngressMetrics((Lane.SPECULATIVE, Lane.ALTERNATIVE))
+    generation = Generation(5, 16, steps=6, drafted=18, accepted=10, by_accepted=(2, 1, 0, 3))
+    metrics.generated(Lane.ALTERNATIVE, "code", generation)
+    metrics.generated(Lane.PLAIN, "code", Generation(5, 16))
+    prediction = Prediction(0.1, 0.01, 1.0, 4)
+    drafting = {
+        Lane.SPECULATIVE: Drafting(prediction, (0.3,), False, 0.5),
+        Lane.ALTERNATIVE: Drafting(prediction, (0.9,), False, None),
+    }
+    forecast = Forecast(dict.fromkeys(drafting, prediction), drafting)
+    metrics.decided(Decision(Lane.ALTERNATIVE, "code", "faster x", 4, forecast), "code")
+
+    def value(name: str, lane: str, **labels: str) -> float | None:
+        labels = {"lane": lane, "workload_class": "code", **labels}
+        return metrics.registry.get_sample_value(name, labels)
+
+    assert value("rayspec_drafted_tokens_total", "alternative") == 18
+    assert value("rayspec_class_position_accepted_tokens_total", "alternative", position="2") == 3
+    assert value("rayspec_drafted_tokens_total", "plain") is None
+    assert value("rayspec_draft_lengths_total", "alternative", k="4") == 1
+    assert value("rayspec_believed_acceptance", "speculative") == 0.3
+    assert value("rayspec_believed_acceptance", "alternative") == 0.9
+    assert value("rayspec_breakeven_acceptance", "alternative") == 2.0

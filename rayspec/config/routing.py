@@ -84,7 +84,7 @@ class RoutingConfig(Section):
     exploration_share: Share = Field(
         0.02,
         description="Share of the requests of a class that go where they are not predicted to be "
-        "fastest, which keeps the class measured in both lanes. 0 explores nothing.",
+        "fastest, which keeps the class measured in every lane. 0 explores nothing.",
     )
     exploration_loss: float = Field(
         0.25,

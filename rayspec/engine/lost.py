@@ -1,4 +1,4 @@
-"""Tells an engine's death from an answer, so that the ingress can ask the other lane.
+"""Tells an engine's death from an answer, so that the ingress can ask another lane.
 
 vLLM's application turns it into an error 500 like any other. Until Serve has replaced the replica
 every request would get one at once, and a lane that fails so quickly looks like a quick one.

@@ -1,4 +1,4 @@
-"""The two target deployments: one vLLM engine each, without a draft or with one."""
+"""Target deployments: one vLLM engine each, without a draft or with one behind a link."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One scrape for the whole application: ingress, both lanes, draft."""
+"""One scrape for the whole application: ingress, lanes, draft."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class Told:
     """A decision, and what became of its request once that is known.
 
     `finished` is None while it is answered and False if it was not answered to its end here, as
-    after a spill to the other lane. `seconds` are from its decision to its end.
+    after a spill to another lane. `seconds` are from its decision to its end.
     """
 
     at: float

@@ -128,7 +128,8 @@ def test_three_lanes(browser: Browser) -> None:
         bench.serve()
         bench.clock.now += 10
     state = document(bench)
-    shard = {"state": "ready", "live": 1, "link": {"sent": 9, "received": 9}}
+    figures = {"sent": 9, "received": 9, "rtt_ewma_us": 2500, "draft_ewma_us": 900}
+    shard = {"state": "ready", "live": 1, "link": figures}
     state["links"][0] |= {"shards": [shard], "drafted_per_pos": [8], "accepted_per_pos": [2]}
     state["links"][1] |= {"drafted_per_pos": [4, 2], "accepted_per_pos": [3, 1]}
     complaints: list[str] = []

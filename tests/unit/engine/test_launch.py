@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from rayspec.config import TargetSpec, derive, parse
+from rayspec.config import TargetSpec, derive, foreign, parse
 from rayspec.engine import launch
 from rayspec.errors import ConfigError
 from rayspec.vllm_ext.config import ExtConfig
@@ -96,4 +96,48 @@ def test_a_draft_model_in_the_engine_has_the_targets_tokens(
         assert launch.own_draft_args(spec, tmp_path / "target")["speculative_config"]["model"]
         return
     with pytest.raises(ConfigError, match=r"^speculative.draft.model = .*token 'b'"):
+        launch.own_draft_args(spec, tmp_path / "target")
+
+
+HEADS: dict[str, dict[str, Any]] = {
+    "ngram": {},
+    "suffix": {},
+    "draft_model": {"model": "head", "args": {"use_heterogeneous_vocab": True}},
+    "eagle": {"model": "head"},
+    "eagle3": {"model": "head"},
+    "mtp": {},
+}
+
+
+@pytest.mark.parametrize("method", list(HEADS))
+def test_the_alternative_lane_drafts_by_any_method_beside_a_link(
+    method: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(foreign, "lacks", lambda package: False)
+    head = tmp_path / "head"
+    head.mkdir()
+    (head / "config.json").write_text("{}")
+    own = {"method": method, **HEADS[method]}
+    if "model" in own:
+        own["model"] = str(head)
+    changes = {"alternative": {"draft": own, "num_speculative_tokens": 3}}
+    spec = lane("alternative", changes, has_gpu=False)
+    config = launch.own_draft_args(spec, Path("m"))["speculative_config"]
+    assert config["method"] == method
+    assert config["num_speculative_tokens"] == 3
+    assert config.get("model") == own.get("model")
+    linked = launch.speculative_args(lane("speculative", changes, has_gpu=False), Path("m"))
+    assert linked["speculative_config"]["method"] != method
+    assert ExtConfig.from_additional_config(linked["additional_config"]) is not None
+
+
+def test_what_does_not_fit_names_the_lane(tmp_path: Path) -> None:
+    for name, vocabulary in (("target", {"a": 0}), ("draft", {"b": 0})):
+        folder = tmp_path / name
+        folder.mkdir()
+        (folder / "config.json").write_text(json.dumps({"vocab_size": 3}))
+        (folder / "tokenizer.json").write_text(json.dumps({"model": {"vocab": vocabulary}}))
+    own = {"draft": {"method": "draft_model", "model": str(tmp_path / "draft")}}
+    spec = lane("alternative", {"alternative": own}, has_gpu=False)
+    with pytest.raises(ConfigError, match=r"^alternative.draft.model = "):
         launch.own_draft_args(spec, tmp_path / "target")

@@ -53,6 +53,7 @@ class TwoLanes:
     answers_in: dict[str, str] = field(default_factory=lambda: {lane: lane for lane in COMPARED})
     full: int = 0
     seeds: set[int] = field(default_factory=set)
+    named: set[str] = field(default_factory=set)
     url: str = ""
 
     def __enter__(self) -> Self:
@@ -96,6 +97,7 @@ class TwoLanes:
             self.full -= 1
             return JSONResponse({}, 429, {"retry-after": "0"})
         lane = Lane.SPECULATIVE if body["rayspec"]["speculation"] == "on" else Lane.PLAIN
+        self.named |= {body["rayspec"]["lane"]} if "lane" in body["rayspec"] else set()
         headers = {
             "x-rayspec-lane": self.answers_in[lane],
             "x-rayspec-class": request.headers.get("x-workload-class", "chat"),

@@ -60,6 +60,15 @@ def test_equal_lanes_pass(verify: Verify) -> None:
     assert all(0.01 <= test["detectable"] <= 1 for test in sampled["tests"])
 
 
+def test_where_more_than_one_lane_drafts_they_are_asked_by_name(verify: Verify) -> None:
+    lanes = TwoLanes(replicas={"speculative": 1, "alternative": 1, "plain": 1})
+    assert verify(lanes, "--samples", "0")[0] == 0
+    assert lanes.named == {"speculative", "plain"}
+    lanes = TwoLanes()
+    assert verify(lanes, "--samples", "0")[0] == 0
+    assert lanes.named == set()
+
+
 def test_a_clear_difference_fails_with_its_margin(verify: Verify) -> None:
     code, told, page, _ = verify(TwoLanes(wrong_at=3, gap=0.9), "--samples", "0")
     assert (code, told["passed"], told["unexplained"]) == (1, False, 8)

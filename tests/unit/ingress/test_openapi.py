@@ -87,6 +87,19 @@ def test_headers_and_refusals_are_told() -> None:
     assert "x-rayspec-lane" in chat["responses"]["200"]["headers"]
 
 
+def test_lanes_are_asked_for_by_name_where_that_is_possible() -> None:
+    lanes = ("speculative", "alternative")
+    found = described(lanes=lanes)
+    chat = found["paths"]["/v1/chat/completions"]["post"]
+    named = next(each for each in chat["parameters"] if each["name"] == "x-rayspec-lane")
+    assert named["schema"]["enum"] == list(lanes)
+    told = chat["responses"]["200"]["headers"]["x-rayspec-lane"]["description"]
+    assert told == "The lane that answered: `speculative`, `alternative`."
+    body_ = {"prompt": "Hi", "rayspec": {"lane": "alternative"}}
+    assert body("/v1/completions", lanes=lanes).is_valid(body_)
+    assert not body("/v1/completions").is_valid(body_)
+
+
 def test_what_needs_a_key_says_so() -> None:
     assert "securitySchemes" not in described()["components"]
     found = described(keys=True)

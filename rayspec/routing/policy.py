@@ -35,6 +35,7 @@ class NoLane(ValueError):
 
 _Choice = tuple[Lane, Rule, str]
 
+_LIMITS = frozenset({Rule.DETACHED, Rule.EXPERTS, Rule.ACCEPTANCE, Rule.CONCURRENCY})
 _NO_HISTORY = ClassHistory()
 _NO_FORECAST = Forecast()
 
@@ -109,7 +110,8 @@ def _k(now: _Situation, lane: Lane, rule: Rule) -> int | None:
     if uncalibrated_experts(now.lanes[lane], now.spec):
         if rule is Rule.ONLY_LANE:
             return 0 if request.speculation is Speculation.AUTO else asked
-        if rule is Rule.EXPERTS:  # there is no lane without drafts to go to
+        asks = Speculation.ON in (request.speculation, own.speculation)
+        if rule in _LIMITS and not asks:  # there is no lane without drafts to go to
             return 0
     prediction, drafting = now.forecast.lanes.get(lane), now.forecast.drafting.get(lane)
     if rule is Rule.EXPLORE and drafting is not None and drafting.best is not None:

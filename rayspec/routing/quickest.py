@@ -32,9 +32,9 @@ def quickest(
 
 
 def _compared(lane: Lane, lanes: Collection[Lane], forecast: Forecast) -> str:
-    told, before = _told(lane, forecast), lane
+    told, before, cost = _told(lane, forecast), lane, forecast.cost_s
     for other in forecast.by_cost(lane.others(lanes)):
-        sign = "<" if forecast.cost_s[before] < forecast.cost_s[other] else "~"
+        sign = "<" if cost[before] < cost[other] else "~"
         told, before = f"{told} {sign} {_told(other, forecast)}", other
     if (drafting := forecast.drafts_beside(lane)) is None:
         return told

@@ -267,6 +267,9 @@ def test_experts_decode_without_drafts_where_every_lane_has_some() -> None:
     present = lanes(S, A, speculative={"experts": 8}, alternative={"experts": 8})
     predicted = forecast(speculative=0.5, alternative=0.9)
     assert told(predicted, CHAT, present).k == 0
+    lost = lanes(S, A, speculative={"attached": False}, alternative={"experts": 8})
+    assert (told(predicted, CHAT, lost).lane, told(predicted, CHAT, lost).k) == (A, 0)
+    assert told(predicted, WANTS_ON, lost).k == 4
     calibrated = replace(SPEC, measured=Measured({}))
     assert told(predicted, CHAT, present, calibrated).lane is S
     assert told(predicted, WANTS_ON, present).k is None  # the engine's own

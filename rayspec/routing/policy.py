@@ -182,11 +182,15 @@ def _faster(now: _Situation, lanes: Sequence[Lane], explorable: Sequence[Lane]) 
     Nobody is sent to those of the `explorable` lanes that are not among `lanes`, but to explore.
     """
     forecast, spec, gathering = now.forecast, now.spec, now.gathering
-    if gathering is not None and gathering.lane is not None and gathering.lane in lanes:
-        lane, rule = gathering.lane, Rule.TOGETHER
-        detail = f"{lane} {gathering.rate:.0f} > {gathering.otherwise:.0f} tokens/s of all"
+    alone = len(_drafting(lanes)) > 1 and not any(each.concurrency for each in now.lanes.values())
+    # What all together are served by is the mean of classes, which drafts of two kinds suit
+    # differently; it is no reason for a request that nobody is beside.
+    where = None if gathering is None or alone else gathering
+    if where is not None and where.lane is not None and where.lane in lanes:
+        lane, rule = where.lane, Rule.TOGETHER
+        detail = f"{lane} {where.rate:.0f} > {where.otherwise:.0f} tokens/s of all"
     else:
-        among = [each for each in lanes if gathering is None or each in gathering.pair] or lanes
+        among = [each for each in lanes if where is None or each in where.pair] or lanes
         margin = spec.hysteresis if now.own.hysteresis is None else now.own.hysteresis
         lane, rule, detail = quickest(forecast, among, now.history.lane, margin)
     others = lane.others(each for each in forecast.lanes if each in (*lanes, *explorable))

@@ -24,6 +24,8 @@ TEXTS = {
 }
 LANES = ("speculative", "alternative")
 TOKENS = 24
+# Rounds after which a class must be where it belongs.
+ROUNDS = 8
 
 
 @pytest.fixture(scope="module")
@@ -107,20 +109,29 @@ def test_each_lane_tells_of_its_drafts_by_class(app: Application) -> None:
 
 
 def test_each_class_goes_where_it_was_measured_to_be_better(app: Application) -> None:
-    for name in TEXTS:
+    """Engines and router learn with every request, so some of each kind come first."""
+    decided = []
+    for _ in range(ROUNDS):
         for lane in LANES:
-            ask(name, lane=lane)
-        decided = [ask(name).headers for _ in range(3)]
-        rules = {each["x-rayspec-reason"].split()[0] for each in decided}
-        assert rules <= {"together", "faster", "steady", "explore"}
-        for headers in decided:
-            rule = headers["x-rayspec-reason"].split()[0]
-            told = dict(part.split("=") for part in headers["x-rayspec-predicted"].split())
-            assert told.keys() == {*LANES, *(f"k_{lane}" for lane in LANES)}
-            predicted = {lane: int(told[lane].removesuffix("ms")) for lane in LANES}
-            if name == "code" and rule != "explore":
-                assert headers["x-rayspec-lane"] == "alternative"
-                assert predicted["alternative"] < predicted["speculative"]
-            if rule == "faster":
-                ours = predicted[headers["x-rayspec-lane"]]
-                assert ours <= min(predicted.values()) * 2  # at most so much for others' sake
+            for name in TEXTS:
+                ask(name, lane=lane)
+        decided = [ask("code").headers for _ in range(3)]
+        if all(each["x-rayspec-lane"] == "alternative" for each in decided):
+            break
+    reasons = [each["x-rayspec-reason"] for each in decided]
+    assert {each["x-rayspec-lane"] for each in decided} == {"alternative"}, reasons
+    assert {reason.split()[0] for reason in reasons} <= {"faster", "steady", "explore"}
+    told = dict(part.split("=") for part in decided[-1]["x-rayspec-predicted"].split())
+    assert told.keys() == {*LANES, *(f"k_{lane}" for lane in LANES)}
+    predicted = {lane: int(told[lane].removesuffix("ms")) for lane in LANES}
+    assert predicted["alternative"] < predicted["speculative"]
+    # For the other class drafts pay in neither lane: it takes the one that is quicker without.
+    for _ in range(3):
+        headers = ask("creative").headers
+        rule = headers["x-rayspec-reason"].split()[0]
+        assert rule in {"faster", "steady", "explore"}
+        told = dict(part.split("=") for part in headers["x-rayspec-predicted"].split())
+        predicted = {lane: int(told[lane].removesuffix("ms")) for lane in LANES}
+        if rule != "explore":
+            # Hysteresis keeps a class where it is for less than 3 %.
+            assert predicted[headers["x-rayspec-lane"]] <= 1.04 * min(predicted.values())

@@ -364,13 +364,21 @@ def test_before_anything_is_known_drafts_are_tried_and_then_the_rest() -> None:
 def test_on_one_machine_all_go_to_the_lanes_that_serve_all_best(
     gathering: Gathering, lane: Lane, rule: Rule
 ) -> None:
-    decision = told(FASTEST_S, gathering=gathering)
+    decision = told(FASTEST_S, CHAT, lanes(plain={"in_flight": 1}), gathering=gathering)
     assert (decision.lane, decision.rule) == (lane, rule)
+
+
+def test_a_request_that_nobody_is_beside_goes_where_it_is_served_best() -> None:
+    gathering = Gathering(A, 9.0, 8.0)
+    assert told(FASTEST_S, gathering=gathering).lane is S
+    # With drafts of one kind all stay together.
+    one = forecast(speculative=1.0, plain=0.5)
+    assert told(one, CHAT, lanes(S, P), gathering=Gathering(S, 9.0, 8.0)).rule == Rule.TOGETHER
 
 
 def test_nobody_gathers_in_a_closed_lane() -> None:
     gathering = Gathering(S, 9.0, 8.0)
-    present = lanes(speculative={"attached": False})
+    present = lanes(speculative={"attached": False}, plain={"in_flight": 1})
     assert told(FASTEST_S, CHAT, present, gathering=gathering).lane is A
 
 

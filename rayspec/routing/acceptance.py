@@ -183,7 +183,7 @@ def _counts_of_totals(outcome: Outcome) -> Sequence[float]:
 
 def _positions(sums: _Sums) -> Iterator[PositionEstimate]:
     for reached, passed in zip(sums.reached, sums.passed, strict=True):
-        if reached < _FORGOTTEN:
+        if reached < _FORGOTTEN * (1 - 1e-9):  # a step's share is a sum that is rounded
             return
         mean = min(passed / reached, 1.0)
         yield PositionEstimate(mean, *wilson(mean, reached), reached)

@@ -111,6 +111,12 @@ def test_each_class_goes_where_its_drafts_are_accepted(lanes: tuple[Lane, ...]) 
     assert acceptance.estimate("code", S).positions[0].mean == pytest.approx(0.3, abs=0.15)
 
 
+def test_so_it_does_on_one_machine_where_it_comes_alone() -> None:
+    rig = learnt(spec=replace(SPEC, shared_hardware=True))
+    assert rig.settled("chat").keys() == {S}
+    assert rig.settled("code").keys() == {A}
+
+
 def test_a_class_whose_text_changes_moves_on(monkeypatch: pytest.MonkeyPatch) -> None:
     rig = learnt()
     monkeypatch.setitem(ACCEPTED, ("code", A), 0.02)

@@ -106,6 +106,9 @@ def wanted_tiers(
 def _k(now: _Situation, lane: Lane, rule: Rule) -> int | None:
     """Return the draft length to ask for; None where it is the engine's own."""
     request, own = now.request, now.own
+    wish = request.speculation
+    if (own.speculation if wish is Speculation.AUTO else wish) is Speculation.OFF:
+        return 0  # there is no lane without drafts
     asked = own.k if request.k is None else request.k
     if uncalibrated_experts(now.lanes[lane], now.spec):
         if rule is Rule.ONLY_LANE:

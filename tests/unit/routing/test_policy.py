@@ -142,9 +142,22 @@ def test_the_first_rule_that_applies_decides(
     lane: Lane,
     reason: str,
 ) -> None:
+    # Who wants no drafts has none where there is no other lane.
+    k = 0 if lane is S and request_view is WANTS_OFF else None
     assert decide(request_view, present, acceptance, spec) == Decision(
-        lane, request_view.workload_class, reason
+        lane, request_view.workload_class, reason, k
     )
+
+
+def test_a_class_without_speculation_has_no_drafts_where_the_plain_lane_is_down() -> None:
+    spec = of_class(speculation=Speculation.OFF)
+    down = {**lanes(), P: replace(lanes()[P], replicas=0)}
+
+    decision = decide(CHAT, down, GOOD, spec)
+
+    assert (decision.lane, decision.rule, decision.k) == (S, Rule.DOWN, 0)
+    wanted = decide(WANTS_ON, down, GOOD, spec)
+    assert (wanted.lane, wanted.k) == (S, None)
 
 
 def test_the_limit_is_per_replica_that_reports() -> None:

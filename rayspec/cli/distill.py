@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from rayspec.distill.manifest import DraftManifest
+    from rayspec.draft.manifest import DraftManifest
 
 
 class Loss(StrEnum):

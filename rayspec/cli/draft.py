@@ -86,12 +86,12 @@ def _check(
     from rayspec.cli.progress import Bar
     from rayspec.distill import student
     from rayspec.distill.check import PairReport, ask, facts, judge, thin
-    from rayspec.distill.manifest import DraftManifest
     from rayspec.distill.prompts import held_out, own_prompts
     from rayspec.distill.spec import DRAFT_LENGTH
     from rayspec.distill.speed import calibrated
     from rayspec.distill.trim import FILE
     from rayspec.draft.identity import model_vocab_size
+    from rayspec.draft.manifest import DraftManifest
     from rayspec.draft.vocabulary import read_token_ids
     from rayspec.models import resolve
     from rayspec.planning.calibration import Calibration

@@ -15,11 +15,11 @@ from rayspec.distill import prompts
 from rayspec.distill.acceptance import ClassAcceptance, measure
 from rayspec.distill.encode import Encoder
 from rayspec.distill.generate import Ask, TransformersGenerator
-from rayspec.distill.manifest import DraftManifest, unbound
 from rayspec.distill.spec import DRAFT_LENGTH
 from rayspec.distill.speed import Gain, StepSeconds, best_gain, timed
 from rayspec.distill.texts import Text, Texts
 from rayspec.draft.identity import describe_difference, model_max_len
+from rayspec.draft.manifest import DraftManifest, unbound
 from rayspec.planning.memory import ModelShape, Numbers
 
 __all__ = ["ClassCheck", "Finding", "PairReport", "ask", "facts", "judge", "thin"]

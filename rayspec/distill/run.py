@@ -26,7 +26,6 @@ from rayspec.distill.compose import compose
 from rayspec.distill.encode import Encoder
 from rayspec.distill.generate import TransformersGenerator
 from rayspec.distill.harvest import harvest
-from rayspec.distill.manifest import Acceptance, Binding, DraftManifest
 from rayspec.distill.progress import Counted, Every, brief
 from rayspec.distill.score import Scores, score
 from rayspec.distill.spec import DRAFT_LENGTH, DistillSpec
@@ -35,6 +34,7 @@ from rayspec.distill.train import Progress, Training, learn
 from rayspec.distill.trim import frequent_tokens, write_trim
 from rayspec.distill.workers import default_workers, run_workers
 from rayspec.draft.identity import model_max_len, model_vocab_size
+from rayspec.draft.manifest import Acceptance, Binding, DraftManifest
 from rayspec.errors import ConfigError
 
 __all__ = ["Distillation"]

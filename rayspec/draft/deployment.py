@@ -11,7 +11,6 @@ from prometheus_client import CollectorRegistry, generate_latest
 from ray import serve
 
 from rayspec.config import DraftSpec
-from rayspec.distill.manifest import DraftManifest, unbound
 from rayspec.draft.build import build_drafter
 from rayspec.draft.identity import (
     describe_difference,
@@ -19,6 +18,7 @@ from rayspec.draft.identity import (
     model_vocab_size,
     tokenizer_hash,
 )
+from rayspec.draft.manifest import DraftManifest, unbound
 from rayspec.draft.server import DraftServer
 from rayspec.draft.spec import DraftServerSpec
 from rayspec.errors import ConfigError, Unavailable
@@ -135,8 +135,7 @@ def _check_binding(spec: DraftSpec, model: Path, target: Path) -> None:
 
 
 def _beside(model: Path | None, file: str | None) -> str | None:
-    """Return the path of a file that may be named as one of the model's folder."""
+    """Return the path of a file; a name without a folder is one of the model's folder."""
     if model is None or file is None or Path(file).name != file:
         return file
-    own = model / file
-    return str(own) if own.exists() else file
+    return str(model / file)

@@ -8,7 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from rayspec.cli.main import app
-from rayspec.distill.manifest import DraftManifest
+from rayspec.draft.manifest import DraftManifest
 from tests.support.distilling import build_target
 
 pytestmark = pytest.mark.e2e

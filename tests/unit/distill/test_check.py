@@ -13,11 +13,11 @@ from rayspec.config import DraftSpec
 from rayspec.distill import student
 from rayspec.distill.acceptance import ClassAcceptance
 from rayspec.distill.check import facts
-from rayspec.distill.manifest import NAME, Acceptance, Binding, DraftManifest
 from rayspec.distill.presets import Preset
 from rayspec.distill.speed import StepSeconds, best_gain, calibrated, timed
 from rayspec.draft.deployment import start_server
 from rayspec.draft.identity import model_hash
+from rayspec.draft.manifest import NAME, Acceptance, Binding, DraftManifest
 from rayspec.errors import ConfigError
 from rayspec.planning.calibration import Calibration, LaneProfile, PrefillFit, Step
 from rayspec.routing.types import Lane

@@ -15,9 +15,9 @@ from typer.testing import CliRunner
 from rayspec.cli.main import app
 from rayspec.distill import run, train
 from rayspec.distill.harvest import Harvest, harvest
-from rayspec.distill.manifest import DraftManifest
 from rayspec.distill.trim import FILE
 from rayspec.draft.identity import model_hash, tokenizer_hash
+from rayspec.draft.manifest import DraftManifest
 from rayspec.draft.vocabulary import read_token_ids
 from tests.support.distilling import VOCAB, build_target
 

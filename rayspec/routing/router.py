@@ -32,6 +32,8 @@ __all__ = ["Router"]
 
 _NO_PRIOR = ClassPrior()
 _HAS = {True: Speculation.ON, False: Speculation.OFF}
+# Who is in the plain lane by one of these wants no drafts, wherever the request ends.
+_ASKED = (Rule.OVERRIDE, Rule.CLASS)
 # Of a request in the mean of those that share a machine: about the last 16 tell how they are.
 _WEIGHT_OF_ONE = 1 / 16
 # They change little from one to the next: with the same load and step times, what is best for all
@@ -128,7 +130,9 @@ class Router:
             f"{Rule.SPILL} {refused.lane} lane {why}",
             forecast=refused.forecast,
         )
-        if lane.drafts and decision.prediction is not None:
+        if lane.drafts and refused.lane is Lane.PLAIN and refused.rule in _ASKED:
+            decision = replace(decision, k=0)
+        elif lane.drafts and decision.prediction is not None:
             decision = replace(decision, k=decision.prediction.k)
         moved = self.ledger.admit(decision, ticket.sequences, ticket.prompt_tokens, tried)
         self._overlap.note(self.ledger.working())

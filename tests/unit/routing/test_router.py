@@ -13,6 +13,7 @@ from rayspec.routing import (
     RequestView,
     Router,
     Rule,
+    Speculation,
 )
 from rayspec.routing.ledger import Ticket
 from rayspec.routing.names import CANDIDATE
@@ -118,6 +119,14 @@ def test_spill_moves_the_count_with_the_request(router: Router) -> None:
     router.finish(first)
     router.finish(second)
     assert (router.ledger.in_flight(S), router.ledger.in_flight(P)) == (0, 0)
+
+
+def test_who_wants_no_drafts_has_none_after_a_spill(clock: Clock) -> None:
+    router = Router(replace(SPEC, classes={"mine": ClassPolicy(Speculation.OFF)}), BOTH, clock)
+    for view in (replace(CHAT, speculation=Speculation.OFF), replace(CHAT, workload_class="mine")):
+        moved = router.spill(router.admit(view), "is down")
+        assert moved is not None
+        assert (moved.decision.lane, moved.decision.k) == (S, 0)
 
 
 def test_spill_goes_nowhere_twice(router: Router, clock: Clock) -> None:

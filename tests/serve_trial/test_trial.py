@@ -33,8 +33,11 @@ class Load:
 
     def __init__(self) -> None:
         self.answers: dict[str, str] = {}
+        # When each answered request was sent, and which version drafted for it, as they ended.
+        self.sent: list[float] = []
         self.drafts: list[str | None] = []
         self.wrong: list[str] = []
+        self._lock = threading.Lock()
         self._stop = threading.Event()
         self._users = [threading.Thread(target=self._ask, args=(n,)) for n in range(USERS)]
 
@@ -47,6 +50,18 @@ class Load:
         self._stop.set()
         for user in self._users:
             user.join()
+
+    def drafts_from_now(self, app: Application, count: int = 20) -> set[str | None]:
+        """Return which versions draft for the next requests to be sent, at least `count`."""
+        now = time.monotonic()
+
+        def drafts() -> list[str | None]:
+            with self._lock:
+                pairs = list(zip(self.sent, self.drafts, strict=True))
+            return [draft for sent, draft in pairs if sent > now]
+
+        app.wait_for(lambda: len(drafts()) >= count, 60)
+        return set(drafts())
 
     def _ask(self, number: int) -> None:
         with httpx.Client(base_url=BASE_URL, timeout=120) as client:
@@ -62,11 +77,14 @@ class Load:
                     "rayspec": {"speculation": "on"},
                 }
                 headers = {"x-workload-class": CLASSES[number % len(CLASSES)]}
+                sent = time.monotonic()
                 answer = client.post("/v1/completions", json=body, headers=headers)
                 if answer.status_code != 200:
                     self.wrong.append(answer.text)
                     continue
-                self.drafts.append(answer.headers.get("x-rayspec-draft"))
+                with self._lock:
+                    self.sent.append(sent)
+                    self.drafts.append(answer.headers.get("x-rayspec-draft"))
                 text = answer.json()["choices"][0]["text"]
                 if self.answers.setdefault(prompt, text) != text:
                     self.wrong.append(f"{prompt!r} was answered {text!r}")
@@ -158,16 +176,13 @@ def test_the_better_version_takes_over_and_becomes_the_draft(
         assert found["classes"].keys() == set(CLASSES)
         assert min(found["requests"].values()) >= 10
         assert app.metric("rayspec_trial_state", state="promoted") == 1
-        asked = len(load.drafts)
-        app.wait_for(lambda: len(load.drafts) > asked + 20, 60)
-        assert set(load.drafts[asked + USERS :]) == {"candidate"}
+        assert load.drafts_from_now(app) == {"candidate"}
 
         promote(file)
         assert app.replicas().keys() == {"Ingress", "SpeculativeTarget", "Draft"}
         name = "rayspec_position_accepted_tokens_total"
-        accepted, asked = app.metric(name), len(load.drafts)
-        app.wait_for(lambda: len(load.drafts) > asked + 20, 60)
-        assert load.drafts[-1] is None
+        accepted = app.metric(name)
+        assert load.drafts_from_now(app) == {None}
         app.wait_for(lambda: app.metric(name) > accepted, 30)
     assert load.wrong == []
 
@@ -183,9 +198,7 @@ def test_a_worse_version_is_rolled_back_and_not_promoted(
     with Load() as load:
         app.deploy(trying(app, models["other"]))
         app.wait_for(lambda: state_of_trial() == "rolled_back", 240)
-        asked = len(load.drafts)
-        app.wait_for(lambda: len(load.drafts) > asked + 20, 60)
-        assert set(load.drafts[asked + USERS :]) == {None}
+        assert load.drafts_from_now(app) == {None}
     assert load.wrong == []
     with pytest.raises(NotPromoted, match=r"rolled back after .* tokens a step"):
         promote(file)
@@ -199,7 +212,5 @@ def test_a_version_of_other_tokens_never_drafts(
     with Load() as load:
         app.deploy(trying(app, str(foreign)))
         app.wait_for(lambda: "draft.candidate.model" in app.printed(), 180)
-        asked = len(load.drafts)
-        app.wait_for(lambda: len(load.drafts) > asked + 20, 60)
-        assert set(load.drafts[asked:]) == {None}
+        assert load.drafts_from_now(app) == {None}
     assert load.wrong == []

@@ -6,7 +6,7 @@ from rayspec.routing.policy import PolicySpec
 from rayspec.routing.sharing import Gathering
 from rayspec.routing.types import ClassHistory, Decision, Forecast, Lane, RequestView, Speculation
 from tests.support.one_draft import decide
-from tests.unit.routing.test_policy import CHAT, GOOD, forecast, lanes
+from tests.support.policies import CHAT, GOOD, forecast, lanes
 
 S, P = Lane.SPECULATIVE, Lane.PLAIN
 SPEC = PolicySpec(exploration_share=0.0, k_tiers=(0, 2, 4))

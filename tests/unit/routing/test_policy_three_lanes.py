@@ -25,8 +25,8 @@ from rayspec.routing.types import (
     Rule,
     Speculation,
 )
+from tests.support.policies import class_policies, counts, requests, shares, times
 from tests.support.properties import quick
-from tests.unit.routing.test_policy import class_policies, counts, requests, shares, times
 
 S, A, P = Lane.SPECULATIVE, Lane.ALTERNATIVE, Lane.PLAIN
 CHAT = RequestView("chat")

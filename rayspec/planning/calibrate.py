@@ -18,10 +18,11 @@ from rayspec.planning.calibrate_cells import Cell, Depth, StepCell, plan
 from rayspec.planning.calibrate_client import Client, sample_sum
 from rayspec.planning.calibrate_limits import Limits
 from rayspec.planning.calibrate_machine import hardware, versions
-from rayspec.planning.calibrate_measure import Effort, Meter, Result
+from rayspec.planning.calibrate_measure import Meter, Result
 from rayspec.planning.calibrate_partial import PartialFile
 from rayspec.planning.calibrate_prompts import Prompt
 from rayspec.planning.calibrate_subject import Subject, meet
+from rayspec.planning.calibrate_watch import Effort
 from rayspec.planning.calibration import Calibration, LaneProfile
 from rayspec.routing.cost_model import StepPoint, StepTimes
 from rayspec.routing.types import Lane

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Final
 
 from rayspec.errors import Overloaded, RequestError, Unavailable
@@ -17,14 +17,15 @@ from rayspec.planning.calibrate_cells import (
     PrefillCell,
     StepCell,
 )
-from rayspec.planning.calibrate_client import Chunk, Client, Reply, sample_sum
+from rayspec.planning.calibrate_client import Client, Reply, sample_sum
 from rayspec.planning.calibrate_mixed import measure_mixed
 from rayspec.planning.calibrate_prompts import Prompt
 from rayspec.planning.calibrate_subject import Subject
+from rayspec.planning.calibrate_watch import Effort, Watch
 from rayspec.planning.calibrate_window import common, steady_steps, step_window
 from rayspec.routing.types import Lane
 
-__all__ = ["Effort", "Meter", "Result"]
+__all__ = ["Meter", "Result"]
 
 Result = dict[str, Any]
 """What a cell gave, as JSON: see `Meter`."""
@@ -39,19 +40,6 @@ _SETTLE_FAILED_S: Final = 0.5
 _BOOKKEEPING_S: Final = 0.5
 # An engine hands out a first token once it has drafted what may follow, if anything may.
 _FIRST_TOKENS: Final = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How long a cell is looked at: so many steps and so many seconds, whichever is more.
-
-    Every prompt length is measured `prefills` times.
-    """
-
-    steps: int = 16
-    seconds: float = 1.0
-    prefills: int = 3
-    answer_tokens: int = 96
 
 
 class Meter:
@@ -97,7 +85,7 @@ class Meter:
         """Let `batch` streams of each lane decode until enough of their steps were seen."""
         replies = {lane: [Reply() for _ in range(cell.batch)] for lane in drafts}
         streams = [reply.chunks for group in replies.values() for reply in group]
-        watch = _Watch(streams, self._effort)
+        watch = Watch(streams, self._effort)
         before = await self._drafted(drafts)
         room = self._subject.max_len - cell.context - max(drafts.values()) - 1
         answers = [
@@ -217,35 +205,6 @@ class Meter:
             "ignore_eos": True,
             "temperature": 0,
         }
-
-
-class _Watch:
-    """Looks at streams that grow until they have decoded together for long enough.
-
-    It is asked at every chunk, tens of thousands of times a second on GPUs: no sums over chunks.
-    """
-
-    def __init__(self, streams: Sequence[Sequence[Chunk]], effort: Effort) -> None:
-        self.enough = asyncio.Event()
-        self._streams = streams
-        self._effort = effort
-        self._began: float | None = None
-        self._marks: list[int] = []
-
-    def look(self) -> None:
-        """Set `enough` if it is."""
-        if self._began is None:
-            if all(self._streams):
-                self._began = max(chunks[0].at for chunks in self._streams)
-                self._marks = [len(chunks) for chunks in self._streams]
-            return
-        steps = min(
-            len(chunks) - mark for chunks, mark in zip(self._streams, self._marks, strict=True)
-        )
-        if steps >= self._effort.steps:
-            last = min(chunks[-1].at for chunks in self._streams)
-            if last - self._began >= self._effort.seconds:
-                self.enough.set()
 
 
 async def _until(enough: asyncio.Event, answers: Sequence[asyncio.Task[Reply]]) -> None:

@@ -17,8 +17,8 @@ from rayspec.errors import ConfigError
 from rayspec.planning.calibrate import Options, calibrate
 from rayspec.planning.calibrate_client import Client, sample_sum
 from rayspec.planning.calibrate_limits import LaneLimits, Limits
-from rayspec.planning.calibrate_measure import Effort
 from rayspec.planning.calibrate_prompts import Prompt
+from rayspec.planning.calibrate_watch import Effort
 from rayspec.planning.calibration import CALIBRATED, Calibration
 from rayspec.routing.types import Lane
 

@@ -1,4 +1,4 @@
-"""Engines for the tests of this folder: started once each, and never two at a time."""
+"""Engines for the tests of this folder: started once each, and never two at a time in a process."""
 
 from __future__ import annotations
 

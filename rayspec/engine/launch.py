@@ -13,7 +13,9 @@ from rayspec.errors import ConfigError
 from rayspec.models.fetch import resolve
 from rayspec.routing.types import Lane
 from rayspec.telemetry.environment import engine_endpoint
+from rayspec.vllm_ext import compat
 from rayspec.vllm_ext.config import ExtConfig
+from rayspec.vllm_ext.cpu_executor import ONE_PROCESS
 from rayspec.vllm_ext.engine_args import (
     own_draft_engine_args,
     plain_engine_args,
@@ -47,6 +49,8 @@ def _common_args(spec: TargetSpec, path: Path) -> dict[str, Any]:
     if spec.device == "cpu":
         # Compilation takes longer to prepare than it saves on a CPU.
         ours["enforce_eager"] = True
+        if spec.tensor_parallel_size == 1 and compat.check("cpu").ok:
+            ours["distributed_executor_backend"] = ONE_PROCESS
         if spec.dtype == "auto":
             ours["dtype"] = fastest_dtype()
     elif 0 < spec.num_gpus < 1:

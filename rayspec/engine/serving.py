@@ -29,6 +29,7 @@ from rayspec.engine.messages import Call, Generation
 from rayspec.link.protocol import Hello
 from rayspec.routing import EngineProfile
 from rayspec.vllm_ext.config import ExtConfig
+from rayspec.vllm_ext.cpu_executor import openmp_settings
 from rayspec.vllm_ext.params import link_spec
 from rayspec.vllm_ext.stat_logger import EngineStats, LatestStats
 
@@ -124,7 +125,8 @@ class Serving:
         args = AsyncEngineArgs(**engine_args)
         config = args.create_engine_config()
         stats = LatestStats()
-        engine = _MeteredLLM.from_vllm_config(config, stat_loggers=[stats.factory])
+        with openmp_settings(config):
+            engine = _MeteredLLM.from_vllm_config(config, stat_loggers=[stats.factory])
         try:
             tasks = await engine.get_supported_tasks()
             frontend = FrontendArgs(disable_fastapi_docs=True, **frontend_args)

@@ -46,7 +46,9 @@ class StartedApp:
                 [sys.executable, "-m", _SERVE, "run", str(self._file.resolve())],
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                # Of its own, so that Ctrl-C is ours to send; but no session of its own: Linux may
+                # schedule sessions against each other, and a busy one delay what we ask it.
+                process_group=0,
             )
         try:
             self._wait()

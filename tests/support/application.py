@@ -44,7 +44,9 @@ class Application:
                 env={"RAY_ADDRESS": "local", **os.environ, **self._env, "PYTHONPATH": path},
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                start_new_session=True,
+                # Of its own, so that Ctrl-C is ours to send; but no session of its own: Linux may
+                # schedule sessions against each other, and a busy one delay what we ask it.
+                process_group=0,
             )
         try:
             self.wait_for(lambda: self.health() is not None, START_TIMEOUT_S)

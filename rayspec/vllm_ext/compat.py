@@ -209,8 +209,16 @@ V2 = (
     ),
     Hook("vllm.distributed.parallel_state", "get_tp_group"),
 )
+ONE_PROCESS = (
+    Hook("vllm.v1.executor.uniproc_executor", "UniProcExecutor"),
+    Hook(
+        "vllm.utils.ompmultiprocessing",
+        "OMPProcessManager.configure_omp_envs",
+        ("rank", "local_rank"),
+    ),
+)
 HOOKS: dict[str, tuple[Hook, ...]] = {
-    "cpu": WORKERS["cpu"] + RUNNING + COMMON + V1,
+    "cpu": WORKERS["cpu"] + RUNNING + COMMON + V1 + ONE_PROCESS,
     "cuda": WORKERS["cuda"] + RUNNING + COMMON + V2,
 }
 

@@ -9,7 +9,7 @@ from tests.support.application import Application
 
 pytestmark = pytest.mark.e2e
 
-CARRIERS = ("ray::ServeReplica:rayspec:", "ray::ProxyActor", "VLLM::EngineCore", "VLLM::Worker")
+CARRIERS = ("ray::ServeReplica:rayspec:", "ray::ProxyActor", "VLLM::EngineCore")
 
 
 def test_no_process_of_the_application_gives_way(app: Application) -> None:

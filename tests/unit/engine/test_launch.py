@@ -12,6 +12,7 @@ from rayspec.config import TargetSpec, derive, foreign, parse
 from rayspec.engine import launch
 from rayspec.errors import ConfigError
 from rayspec.vllm_ext.config import ExtConfig
+from rayspec.vllm_ext.cpu_executor import ONE_PROCESS
 
 BASE: dict[str, Any] = {
     "model": "m",
@@ -47,6 +48,16 @@ def test_an_engine_on_a_share_of_a_gpu_takes_that_share_of_its_memory(
 ) -> None:
     args = launch.plain_args(lane("plain", {"plain": settings}), Path("m"))
     assert args.get("gpu_memory_utilization") == expected
+
+
+@pytest.mark.parametrize(
+    ("ranks", "has_gpu", "backend"),
+    [(1, True, "uni"), (1, False, ONE_PROCESS), (2, True, "mp"), (2, False, "mp")],
+)
+def test_an_engine_of_one_rank_has_no_workers(ranks: int, has_gpu: bool, backend: str) -> None:
+    settings = {"plain": {"tensor_parallel_size": ranks}}
+    args = launch.plain_args(lane("plain", settings, has_gpu=has_gpu), Path("m"))
+    assert args["distributed_executor_backend"] == backend
 
 
 def test_what_the_worker_learns_about_its_drafts() -> None:

@@ -110,7 +110,8 @@ def _report(outcome: Outcome, out: Path) -> None:
             f"{prefill.per_token_s * 1e3:.3f} ms a token, fit ±{error['prefill']:.0%}; "
             f"contention {profile.contention:.2f}; a prompt beside decoding adds "
             f"{profile.mixing:.0%} of the shorter, after {profile.wait_steps} steps; outside the "
-            f"engine {profile.overhead_s * 1e3:.1f} ms"
+            f"engine {profile.overhead_s * 1e3:.1f} ms, and "
+            f"{profile.busy_overhead_s * 1e3:.1f} more while it works"
         )
     for name, kind in sorted(calibration.classes.items()):
         rates = " ".join(f"{rate:.2f}" for rate in kind.acceptance)

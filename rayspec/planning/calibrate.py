@@ -178,7 +178,7 @@ class _Calibration:
             prefill, overhead, error = fit.prefill(results, lane)
             residuals |= {f"{lane} steps": fit.residual(steps), f"{lane} prefill": error}
             limits = self._options.limits.of(lane)
-            mixing, wait_steps = fit.mixing(results, lane, prefill, overhead)
+            mixing, wait_steps, busy = fit.mixing(results, lane, prefill, overhead)
             lanes[lane] = LaneProfile(
                 steps=steps,
                 prefill=prefill,
@@ -188,6 +188,7 @@ class _Calibration:
                 mixing=mixing,
                 wait_steps=wait_steps,
                 overhead_s=overhead,
+                busy_overhead_s=busy,
                 gpus=limits.gpus,
             )
         tiers = {cell.k for cell, _ in results if isinstance(cell, StepCell)}

@@ -37,6 +37,8 @@ __all__ = [
 
 Results = Sequence[tuple[Cell, Result]]
 
+# From so much of a step on, prompts wait for one that was scheduled ahead, and for no busy machine.
+_WHOLE_STEP: Final = 0.8
 # Drafts per sequence and step that cells must differ by to tell what one costs.
 _SPREAD: Final = 0.5
 
@@ -125,12 +127,15 @@ def prefill(results: Results, lane: Lane) -> tuple[PrefillFit, float, float]:
     return fit, max(median(outside), 0.0), error
 
 
-def mixing(results: Results, lane: Lane, fit: PrefillFit, overhead_s: float) -> tuple[float, int]:
-    """Return how a lane's prompts and decoding share a step, and the steps that prompts wait.
+def mixing(
+    results: Results, lane: Lane, fit: PrefillFit, overhead_s: float
+) -> tuple[float, int, float]:
+    """Return how a lane's prompts and decoding share a step, and what prompts wait for.
 
     The first is the share of the shorter part, decoding or an empty prefill, that comes on top of
     the longer one: 0 where both read the weights together, 1 where they follow one another. The
-    second is of whole steps after the one in which a request comes. Both are 0 if never measured.
+    second is of whole steps after the one in which a request comes, the third of further seconds,
+    in which what is outside of the engine gives way to it. All are 0 if never measured.
     """
     shares, waits = [], []
     for cell, result in results:
@@ -141,9 +146,12 @@ def mixing(results: Results, lane: Lane, fit: PrefillFit, overhead_s: float) -> 
                 if shorter > 0:
                     shares.append(rest / shorter)
                 # It comes in the middle of a step, in the mean.
-                waits.append((ttft_s - overhead_s - mixed_s) / step_s - 0.5)
+                waits.append((ttft_s - overhead_s - mixed_s - step_s / 2, step_s))
     share = min(max(median(shares), 0.0), 1.0) if shares else 0.0
-    return share, min(max(round(median(waits)), 0), 1) if waits else 0
+    if not waits:
+        return share, 0, 0.0
+    whole = int(median(wait / step for wait, step in waits) > _WHOLE_STEP)
+    return share, whole, max(median(wait - whole * step for wait, step in waits), 0.0)
 
 
 def contention(results: Results, lane: Lane, alone: StepTimes) -> float:

@@ -18,6 +18,10 @@ Ask = Callable[[int, int, Reply], Awaitable[Reply]]
 
 # Chunks of every stream before a prompt comes, and after its first token.
 _QUIET: Final = 6
+# An engine hands out a first token once it has drafted what may follow, if anything may.
+_TOKENS: Final = 4
+# Multiples of the golden ratio are spread evenly over a step, however many there are.
+_GOLDEN: Final = 0.618034
 _POLL_S: Final = 0.005
 _PATIENCE_S: Final = 120.0
 
@@ -28,7 +32,8 @@ async def measure_mixed(
     """Return a list `mixed` of (prompt tokens, its step, a decoding step, time to first token).
 
     `batch` streams of `tokens` tokens decode after prompts of `context`; prompts of `lengths` come
-    one after another beside them. All times are seconds. Streams that end too early leave out what
+    one after another beside them, at all moments of a step, as those of users do. All times are
+    seconds. Streams that end too early leave out what
     was not measured.
     """
     replies = [Reply() for _ in range(batch)]
@@ -37,10 +42,11 @@ async def measure_mixed(
     prompts: list[Reply] = []
     try:
         async with asyncio.timeout(_PATIENCE_S):
-            for length in lengths:
+            for number, length in enumerate(lengths):
                 if not await _grow(streams, answers):
                     break
-                prompts.append(await ask(length, 1, Reply()))
+                await asyncio.sleep(number * _GOLDEN % 1 * _step_s(streams[0]))
+                prompts.append(await ask(length, _TOKENS, Reply()))
             await _grow(streams, answers)
     except TimeoutError:
         pass
@@ -78,6 +84,11 @@ async def _grow(streams: Sequence[Sequence[Chunk]], answers: Sequence[asyncio.Fu
             return False
         await asyncio.sleep(_POLL_S)
     return True
+
+
+def _step_s(chunks: Sequence[Chunk]) -> float:
+    """Return what a step of the stream took just now."""
+    return median(later.at - earlier.at for earlier, later in pairwise(chunks[-_QUIET:]))
 
 
 def _longest(times: Sequence[float], begin: float, end: float) -> float:

@@ -83,6 +83,9 @@ class LaneProfile(_Part):
     overhead_s: float = Field(
         0.0, ge=0, description="What a request waits outside its engine: HTTP, routing, tokenising."
     )
+    busy_overhead_s: float = Field(
+        0.0, ge=0, description="What it waits there besides if it comes while the engine works."
+    )
     gpus: int = Field(0, ge=0, description="GPUs of one engine, its draft's included.")
 
     def cost(self) -> LaneCost:

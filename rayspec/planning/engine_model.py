@@ -57,6 +57,7 @@ class Engine:
         contention: float = 1.0,
         overhead_s: float = 0.0,
         mixing: float = 0.0,
+        busy_overhead_s: float = 0.0,
         wait_steps: int = 0,
         gpus: int = 0,
     ) -> None:
@@ -64,6 +65,7 @@ class Engine:
         self.cost = cost
         self.contention = contention
         self.overhead_s = overhead_s  # what a request waits outside of it
+        self.busy_overhead_s = busy_overhead_s  # and besides, if it comes while this works
         self.mixing = mixing
         self.wait_steps = wait_steps
         self.gpus = gpus

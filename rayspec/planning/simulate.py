@@ -75,6 +75,7 @@ def make_engines(
                 workload,
                 contention=profile.contention,
                 overhead_s=profile.overhead_s,
+                busy_overhead_s=profile.busy_overhead_s,
                 mixing=profile.mixing,
                 wait_steps=profile.wait_steps,
                 gpus=profile.gpus,
@@ -120,6 +121,7 @@ class _Simulation:
         self.arrived = [0.0] * count
         self.first = [0.0] * count
         self.done = [0.0] * count
+        self.outside = [0.0] * count  # what each waits outside of its engine
         self.lane = [0] * count
         self.k = [0] * count
 
@@ -169,6 +171,7 @@ class _Simulation:
         self.k[request] = k
         engine = self.fleet.least_loaded(lane)
         was_idle = engine.idle
+        self.outside[request] = engine.overhead_s + (0.0 if was_idle else engine.busy_overhead_s)
         engine.enqueue(request, k)
         if was_idle:
             self.busy += 1
@@ -181,12 +184,11 @@ class _Simulation:
         engine = self.engines[index]
         started, done = engine.end()
         for request in started:
-            self.first[request] = now + engine.overhead_s
+            self.first[request] = now + self.outside[request]
             self.policy.started(request, now)
-        answered = now + engine.overhead_s
         think_s = self.workload.trace.think_s
         for request in done:
-            self.done[request] = answered
+            self.done[request] = answered = now + self.outside[request]
             self.policy.finished(request, now)
             if self.workload.trace.users:
                 self._next_of_a_user(answered + think_s)

@@ -145,9 +145,19 @@ def test_a_class_without_any_accepted_draft() -> None:
 
 
 @pytest.mark.parametrize(
-    ("share", "wait"), [(0.0, 0), (1.0, 0), (0.5, 1), (0.0, 1), (-0.3, 0), (2.0, 1)]
+    ("share", "wait", "whole", "busy_s"),
+    [
+        (0.0, 0.0, 0, 0.0),
+        (1.0, 0.0, 0, 0.0),
+        (0.5, 1.0, 1, 0.0),
+        (0.0, 1.1, 1, 0.004),
+        (-0.3, 0.4, 0, 0.016),
+        (2.0, -0.2, 0, 0.0),
+    ],
 )
-def test_how_prompts_and_decoding_share_a_step(share: float, wait: int) -> None:
+def test_how_prompts_and_decoding_share_a_step(
+    share: float, wait: float, whole: int, busy_s: float
+) -> None:
     prefill, overhead_s, step_s = PrefillFit(base_s=0.02, per_token_s=1e-3), 0.01, 0.04
     points = []
     for tokens in (128, 512, 128):
@@ -156,7 +166,8 @@ def test_how_prompts_and_decoding_share_a_step(share: float, wait: int) -> None:
     cell = MixedCell(Lane.PLAIN, 4, 0, 128, (128, 512, 128))
     results: list[tuple[Cell, Any]] = [(cell, {"mixed": points}), (cell, {"failed": "lost"})]
 
-    found, waited = fit.mixing(results, Lane.PLAIN, prefill, overhead_s)
+    found, waited, further_s = fit.mixing(results, Lane.PLAIN, prefill, overhead_s)
     assert found == pytest.approx(min(max(share, 0.0), 1.0))
-    assert waited == wait
-    assert fit.mixing(results, Lane.SPECULATIVE, prefill, overhead_s) == (0.0, 0)
+    assert waited == whole
+    assert further_s == pytest.approx(busy_s)
+    assert fit.mixing(results, Lane.SPECULATIVE, prefill, overhead_s) == (0.0, 0, 0.0)

@@ -16,7 +16,8 @@ class Engine:
 
     def __init__(self, most: int = 10_000) -> None:
         self.streams: list[Reply] = []
-        self.prompts: list[Reply] = []
+        self.prompts: list[Reply] = []  # that wait for their step
+        self.prompted: list[Reply] = []
         self.most = most
 
     async def run(self) -> None:
@@ -24,12 +25,13 @@ class Engine:
             prompts, self.prompts = self.prompts, []
             await asyncio.sleep(STEP_S + PROMPT_S * len(prompts))
             now = time.perf_counter()
-            for reply in [*self.streams, *prompts]:
+            for reply in [*self.streams, *self.prompted, *prompts]:
                 reply.chunks.append(Chunk(now, 1))
+            self.prompted += prompts
 
     async def ask(self, length: int, tokens: int, into: Reply) -> Reply:
         into.sent = time.perf_counter()
-        (self.prompts if tokens == 1 else self.streams).append(into)
+        (self.prompts if tokens < 9 else self.streams).append(into)
         while len(into.chunks) < min(tokens, self.most):
             await asyncio.sleep(0.001)
         return into

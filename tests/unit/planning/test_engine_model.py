@@ -120,6 +120,14 @@ def test_time_outside_of_the_engine_is_added() -> None:
     assert found.total[0] == pytest.approx(0.6, abs=1e-6)
 
 
+def test_more_time_outside_where_the_engine_is_busy() -> None:
+    profile = constant(0.01).model_copy(update={"overhead_s": 0.5, "busy_overhead_s": 0.2})
+    # The second also waits for the rest of a step, and its prompt is in the next one.
+    found = run(trace([0.0, 0.095], [31, 11]), calibration(profile))
+    assert found.ttft.tolist() == pytest.approx([0.5, 0.715], abs=1e-6)
+    assert found.total.tolist() == pytest.approx([0.8, 0.815], abs=1e-6)
+
+
 def test_drafts_that_are_rarely_there_cost_fewer_tokens() -> None:
     curve = lane([(1, 0, 0.010), (1, 4, 0.018)])
     measured = calibration(None, curve, {"code": [0.0]}, tiers=[4])

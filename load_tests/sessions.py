@@ -5,7 +5,7 @@
 A session of its own computes on every core; first by itself, then beside threads that sleep and
 wake a hundred times a second, as an engine's do. Meanwhile this process asks for a millisecond of a
 core at a time, and prints how long it had to wait. Milliseconds are as it should be. With kernels
-that lose count of tasks which come and go in numbers it is seconds: a client of another terminal
+that lose count of tasks which come and go in numbers it is up to seconds: a client of another terminal
 then sees streams stall although the engine is on time. What runs in the session of the application
 is not affected, nor is anything where `kernel.sched_autogroup_enabled` is 0 and control groups are
 not in use. Exits with 1 if a wait was longer than `--limit`.
@@ -80,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--threads", type=int, default=40, help="that come and go, per core")
     parser.add_argument("--seconds", type=float, default=8.0, help="of each measurement")
-    parser.add_argument("--limit", type=float, default=0.5, help="longest wait, seconds")
+    parser.add_argument("--limit", type=float, default=0.1, help="longest wait, seconds")
     parser.add_argument("--compete", type=int, help=argparse.SUPPRESS)
     options = parser.parse_args(argv)
     if options.compete is not None:

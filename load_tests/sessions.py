@@ -6,9 +6,8 @@ A session of its own computes on every core; first by itself, then beside thread
 wake a hundred times a second, as an engine's do. Meanwhile this process asks for less than a
 millisecond of a core at a time, and prints how long it had to wait. Milliseconds are as it should
 be. With kernels that lose count of tasks which come and go in numbers it is up to seconds: a client
-of another terminal then sees streams stall although the engine is on time. What runs in the session of the application
-is not affected, nor is anything where `kernel.sched_autogroup_enabled` is 0 and control groups are
-not in use. Exits with 1 if a wait was longer than `--limit`.
+of another terminal then sees streams stall although the engine is on time. What runs in the session
+of the application is not affected. Exits with 1 if a wait was longer than `--limit`.
 """
 
 from __future__ import annotations

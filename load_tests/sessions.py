@@ -21,7 +21,7 @@ import time
 from collections.abc import Sequence
 
 _NAP_S = 0.01  # of a thread that comes and goes
-_WORK = 20_000  # additions, about a millisecond
+_WORK = 20_000  # additions, some tenths of a millisecond
 _SETTLE_S = 2.0
 
 

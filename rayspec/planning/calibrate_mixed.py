@@ -33,8 +33,7 @@ async def measure_mixed(
 
     `batch` streams of `tokens` tokens decode after prompts of `context`; prompts of `lengths` come
     one after another beside them, at all moments of a step, as those of users do. All times are
-    seconds. Streams that end too early leave out what
-    was not measured.
+    seconds. Streams that end too early leave out what was not measured.
     """
     replies = [Reply() for _ in range(batch)]
     streams = [reply.chunks for reply in replies]

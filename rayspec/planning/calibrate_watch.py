@@ -58,8 +58,9 @@ class Watch:
         steps = min(
             len(chunks) - mark for chunks, mark in zip(self._streams, self._marks, strict=True)
         )
-        last = min(chunks[-1].at for chunks in self._streams)
-        return steps >= self._effort.steps and last - self._began >= self._effort.seconds
+        if steps < self._effort.steps:
+            return False
+        return min(chunks[-1].at for chunks in self._streams) - self._began >= self._effort.seconds
 
     def _exhausted(self) -> bool:
         quickest = max(self._streams, key=len)

@@ -2,11 +2,9 @@
 
 vLLM's CPU platform turns `uni` into worker processes, because OpenMP reads its settings where a
 process starts. Scheduler and worker then hand each step over in shared memory and call
-`sched_yield` until the other one is done. Where cores are few that takes time from everything else,
-and on Linux kernels whose scheduler loses count of tasks that yield in turns (from b3d99f43c72b,
-"Fix zero_vruntime tracking", until 1319ea57529e mended it) whatever else is to run on that core,
-clients and network interrupts too, waits for seconds. As a class by its name the executor stays
-what was asked for, and OpenMP's settings are made where the engine's process is started.
+`sched_yield` until the other one is done, which where cores are few takes time from everything
+else. As a class by its name the executor stays what was asked for, and OpenMP's settings are made
+where the engine's process is started.
 """
 
 from __future__ import annotations
